@@ -1,0 +1,102 @@
+//! Routes: which endpoints an event goes to.
+
+use crate::core::event::Draft;
+use crate::core::name::Name;
+
+/// A source and a filter, and the endpoints for what passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Events of this source; `None` is every source.
+    pub source: Option<Name>,
+    /// Events of these types; empty is every type. A trailing `*` matches any ending.
+    pub types: Vec<String>,
+    /// Where they go.
+    pub endpoints: Vec<Name>,
+}
+
+/// All routes, in config order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteTable(Vec<Route>);
+
+impl RouteTable {
+    /// A table of these routes.
+    #[must_use]
+    pub const fn new(routes: Vec<Route>) -> Self {
+        Self(routes)
+    }
+
+    /// The endpoints for an event, in route order, each once. Empty: the event is kept, unrouted.
+    #[must_use]
+    pub fn fan_out(&self, draft: &Draft) -> Vec<Name> {
+        let mut endpoints: Vec<Name> = Vec::new();
+        for route in self.0.iter().filter(|route| route.admits(draft)) {
+            for endpoint in &route.endpoints {
+                if !endpoints.contains(endpoint) {
+                    endpoints.push(endpoint.clone());
+                }
+            }
+        }
+        endpoints
+    }
+}
+
+impl Route {
+    fn admits(&self, draft: &Draft) -> bool {
+        let source_fits = self.source.as_ref().is_none_or(|source| *source == draft.source);
+        let type_fits =
+            self.types.is_empty() || self.types.iter().any(|pattern| type_matches(pattern, &draft.event_type));
+        source_fits && type_fits
+    }
+}
+
+/// Whether an event type fits a pattern: equal, or equal up to a trailing `*`.
+#[must_use]
+pub fn type_matches(pattern: &str, event_type: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => event_type.starts_with(start),
+        None => event_type == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn draft(source: &str, event_type: &str) -> Draft {
+        Draft {
+            source: name(source),
+            event_type: event_type.into(),
+            key: None,
+            occurred_at: None,
+            headers: vec![],
+            body: Bytes::new(),
+            dedup: None,
+            endpoints: vec![],
+        }
+    }
+
+    #[test]
+    fn an_event_goes_to_each_endpoint_of_each_fitting_route_once() {
+        let table = RouteTable::new(vec![
+            Route {
+                source: Some(name("flyflow")),
+                types: vec!["call_*".into()],
+                endpoints: vec![name("crm"), name("bill")],
+            },
+            Route { source: None, types: vec![], endpoints: vec![name("lake"), name("crm")] },
+            Route { source: Some(name("other")), types: vec!["call_ended".into()], endpoints: vec![name("never")] },
+        ]);
+        let to = |source, event_type| {
+            table.fan_out(&draft(source, event_type)).iter().map(Name::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(to("flyflow", "call_ended"), ["crm", "bill", "lake"]);
+        assert_eq!(to("flyflow", "tool_call"), ["lake", "crm"]);
+        assert_eq!(to("other", "call_ended_twice"), ["lake", "crm"]);
+        assert_eq!(RouteTable::default().fan_out(&draft("flyflow", "x")), []);
+    }
+}

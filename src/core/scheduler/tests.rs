@@ -1,0 +1,275 @@
+use super::*;
+use crate::core::attempt::{Answer, StatusSet};
+use crate::core::id::IdSource;
+use crate::core::retry::RetryPolicy;
+use crate::core::sign::Signing;
+use bytes::Bytes;
+use std::time::Duration;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn endpoint(name: &str, concurrency_max: usize) -> Endpoint {
+    Endpoint {
+        name: Name::new(name).unwrap(),
+        url: "http://127.0.0.1:1/".into(),
+        signing: Signing::Off,
+        retry: RetryPolicy::default(),
+        permanent: StatusSet::default(),
+        connect_timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(15),
+        concurrency_max,
+        headers: vec![],
+    }
+}
+
+fn answered(status: u16, retry_after: Option<Duration>) -> Attempt {
+    let reply = Reply::Answer(Answer { status, headers: vec![], body: Bytes::new(), body_cut: false, retry_after });
+    let outcome = Outcome::classify(&reply, &StatusSet::default());
+    Attempt { number: 1, started_at: NOW, took_ms: 1, reply, outcome }
+}
+
+/// Answers every refill as an empty journal does.
+fn feed_nothing(scheduler: &mut Scheduler) {
+    while let Some(refill) = scheduler.poll_refill() {
+        match refill {
+            Refill::Fresh { endpoint, after, .. } => {
+                scheduler.handle_fresh(&endpoint, Fresh { deliveries: vec![], scanned_to: after, end: true });
+            }
+            Refill::Waiting { endpoint, .. } => scheduler.handle_waiting(&endpoint, vec![], true),
+        }
+    }
+}
+
+fn scheduler(active_max: usize, endpoints: Vec<Endpoint>) -> Scheduler {
+    let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, EventId::MIN)).collect();
+    let mut scheduler = Scheduler::new(Limits { active_max, in_flight_max: 1000 }, endpoints);
+    feed_nothing(&mut scheduler);
+    scheduler
+}
+
+fn ids(count: usize) -> Vec<EventId> {
+    let (mut source, mut rng) = (IdSource::default(), fastrand::Rng::with_seed(1));
+    (0..count).map(|_| source.event(NOW, &mut rng)).collect()
+}
+
+#[test]
+fn endpoints_take_turns_and_none_exceeds_its_concurrency() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 2), endpoint("b", 3)]);
+    let (a, b) = (Name::new("a").unwrap(), Name::new("b").unwrap());
+    for id in ids(10) {
+        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+        scheduler.handle_accepted(id.delivery(1), &b, NOW);
+    }
+    let sent: Vec<String> =
+        std::iter::from_fn(|| scheduler.poll_dispatch(NOW)).map(|sent| sent.endpoint.to_string()).collect();
+    assert_eq!(sent, ["a", "b", "a", "b", "b"]);
+    assert_eq!(scheduler.in_flight(), 5);
+}
+
+#[test]
+fn a_slot_is_free_only_after_the_outcome_is_on_disk() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
+    let a = Name::new("a").unwrap();
+    let ids = ids(2);
+    for id in &ids {
+        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+    }
+    let first = scheduler.poll_dispatch(NOW).unwrap();
+    let rng = &mut fastrand::Rng::with_seed(1);
+    let transition = scheduler.handle_outcome(NOW, first.id, &answered(200, None), rng).unwrap();
+    assert_eq!((transition.step, transition.reason), (Step::Succeed, Reason::Acknowledged));
+    assert_eq!(scheduler.handle_outcome(NOW, first.id, &answered(200, None), rng), None, "decided once");
+    assert_eq!(scheduler.poll_dispatch(NOW), None);
+    scheduler.handle_settled(first.id);
+    assert_eq!(scheduler.poll_dispatch(NOW).unwrap().id, ids[1].delivery(0));
+}
+
+#[test]
+fn a_failed_delivery_comes_back_when_due_and_counts_its_attempts() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
+    let a = Name::new("a").unwrap();
+    scheduler.handle_accepted(ids(1)[0].delivery(0), &a, NOW);
+    let mut now = NOW;
+    let rng = &mut fastrand::Rng::with_seed(3);
+    for attempt in 1..=4 {
+        let sent = scheduler.poll_dispatch(now).unwrap();
+        assert_eq!(sent.attempt, attempt);
+        let transition = scheduler.handle_outcome(now, sent.id, &answered(500, None), rng).unwrap();
+        let Step::Retry { due } = transition.step else { panic!("{transition:?}") };
+        scheduler.handle_settled(sent.id);
+        if due > now {
+            assert_eq!(scheduler.poll_dispatch(now), None);
+            assert_eq!(scheduler.poll_timeout(), Some(due));
+        }
+        now = due;
+    }
+}
+
+#[test]
+fn gone_and_policy_end_a_delivery_with_their_reasons() {
+    let mut strict = endpoint("a", 10);
+    strict.retry.attempts_max = 1;
+    let mut scheduler = scheduler(100, vec![strict]);
+    let a = Name::new("a").unwrap();
+    let rng = &mut fastrand::Rng::with_seed(3);
+    let mut outcome = |event: EventId, attempt: Attempt| {
+        scheduler.handle_accepted(event.delivery(0), &a, NOW);
+        let sent = scheduler.poll_dispatch(NOW).unwrap();
+        let transition = scheduler.handle_outcome(NOW, sent.id, &attempt, rng).unwrap();
+        scheduler.handle_settled(sent.id);
+        (transition.step, transition.reason)
+    };
+    let ids = ids(3);
+    assert_eq!(outcome(ids[0], answered(410, None)), (Step::GiveUp, Reason::Gone));
+    assert_eq!(
+        outcome(ids[1], Attempt { outcome: Outcome::Permanent, ..answered(404, None) }),
+        (Step::GiveUp, Reason::Rejected)
+    );
+    assert_eq!(outcome(ids[2], answered(500, None)), (Step::GiveUp, Reason::AttemptsExhausted));
+}
+
+#[test]
+fn a_throttle_holds_the_whole_endpoint() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 2), endpoint("b", 2)]);
+    let (a, b) = (Name::new("a").unwrap(), Name::new("b").unwrap());
+    let ids = ids(3);
+    scheduler.handle_accepted(ids[0].delivery(0), &a, NOW);
+    let sent = scheduler.poll_dispatch(NOW).unwrap();
+    let ten = Some(Duration::from_secs(10));
+    scheduler.handle_outcome(NOW, sent.id, &answered(429, ten), &mut fastrand::Rng::with_seed(1)).unwrap();
+    scheduler.handle_settled(sent.id);
+    scheduler.handle_accepted(ids[1].delivery(0), &a, NOW);
+    scheduler.handle_accepted(ids[2].delivery(1), &b, NOW);
+    assert_eq!(scheduler.poll_dispatch(NOW).unwrap().endpoint, b);
+    assert_eq!(scheduler.poll_dispatch(NOW), None);
+    let later = NOW.after(Duration::from_secs(10));
+    assert_eq!(scheduler.poll_timeout(), Some(later));
+    assert_eq!(scheduler.poll_dispatch(later).unwrap().endpoint, a);
+}
+
+#[test]
+fn what_is_on_its_way_cannot_be_cancelled_and_what_waits_can() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
+    let a = Name::new("a").unwrap();
+    let ids = ids(2);
+    for id in &ids {
+        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+    }
+    let sent = scheduler.poll_dispatch(NOW).unwrap();
+    assert_eq!(scheduler.handle_cancel(sent.id, &a), Err(Busy));
+    assert_eq!(scheduler.handle_cancel(ids[1].delivery(0), &a), Ok(()));
+    scheduler.handle_settled(sent.id);
+    assert_eq!(scheduler.poll_dispatch(NOW), None);
+}
+
+/// A journal of one endpoint's deliveries, as far as the scheduler sees it.
+#[derive(Default)]
+struct Shelf {
+    never_tried: BTreeSet<Active>,
+    waiting: BTreeSet<Active>,
+}
+
+impl Shelf {
+    fn answer(&self, scheduler: &mut Scheduler, refill: Refill) {
+        match refill {
+            Refill::Fresh { endpoint, after, limit } => {
+                let mut found: Vec<Active> =
+                    self.never_tried.iter().filter(|active| active.id.event > after).copied().collect();
+                found.sort_by_key(|active| active.id);
+                let end = found.len() <= limit;
+                found.truncate(limit);
+                let scanned_to = found.last().map_or(after, |last| last.id.event);
+                scheduler.handle_fresh(&endpoint, Fresh { deliveries: found, scanned_to, end });
+            }
+            Refill::Waiting { endpoint, limit } => {
+                let found: Vec<Active> = self.waiting.iter().take(limit).copied().collect();
+                scheduler.handle_waiting(&endpoint, found, self.waiting.len() <= limit);
+            }
+        }
+    }
+}
+
+/// Random traffic over a lane far smaller than the backlog: every delivery ends delivered exactly once,
+/// first attempts go in order, memory stays bounded, and the mark never passes an untried delivery.
+#[test]
+fn a_backlog_larger_than_the_lane_drains_in_order_and_loses_nothing() {
+    for seed in 0..50 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let mut scheduler = scheduler(4, vec![endpoint("a", 3)]);
+        let a = Name::new("a").unwrap();
+        let mut shelf = Shelf::default();
+        let (mut source, mut now) = (IdSource::default(), NOW);
+        let (mut on_its_way, mut asked) = (Vec::<(Dispatch, Active)>::new(), Vec::new());
+        let (mut accepted, mut delivered, mut last_first) = (0, BTreeSet::new(), EventId::MIN);
+        for step in 0..6000 {
+            let draining = step > 2000;
+            match rng.u32(0..6) {
+                0 | 1 if !draining => {
+                    let id = source.event(now, rng).delivery(0);
+                    shelf.never_tried.insert(Active { due: now, id, attempts: 0, born_at: now });
+                    scheduler.handle_accepted(id, &a, now);
+                    accepted += 1;
+                }
+                2 => asked.extend(scheduler.poll_refill()),
+                3 => {
+                    if let Some(refill) = asked.pop() {
+                        shelf.answer(&mut scheduler, refill)
+                    }
+                }
+                4 => {
+                    if let Some(sent) = scheduler.poll_dispatch(now) {
+                        let on_shelf =
+                            shelf.never_tried.iter().chain(&shelf.waiting).find(|active| active.id == sent.id);
+                        let active = *on_shelf.expect("only what waits is sent");
+                        assert_eq!(sent.attempt, active.attempts + 1);
+                        if sent.attempt == 1 {
+                            assert!(sent.id.event > last_first, "first attempts go in order");
+                            last_first = sent.id.event;
+                        }
+                        on_its_way.push((sent, active));
+                    }
+                }
+                5 if !on_its_way.is_empty() => {
+                    let (sent, active) = on_its_way.swap_remove(rng.usize(0..on_its_way.len()));
+                    let status = if rng.u32(0..3) == 0 { 500 } else { 200 };
+                    let transition = scheduler.handle_outcome(now, sent.id, &answered(status, None), rng).unwrap();
+                    shelf.never_tried.remove(&active);
+                    shelf.waiting.remove(&active);
+                    match transition.step {
+                        Step::Retry { due } => {
+                            shelf.waiting.insert(Active { due, attempts: sent.attempt, ..active });
+                        }
+                        _ => assert!(delivered.insert(sent.id), "delivered once"),
+                    }
+                    scheduler.handle_settled(sent.id);
+                }
+                _ => now = now.after(Duration::from_millis(rng.u64(0..500))),
+            }
+            let view = scheduler.lanes().next().unwrap();
+            assert!(view.fresh <= 4 && view.waiting <= 4 && view.in_flight <= 3, "{view:?}");
+            let mark = scheduler.marks().next().unwrap().1;
+            assert!(shelf.never_tried.iter().all(|active| active.id.event > mark), "the mark passes nothing untried");
+        }
+        let mut turns = 0;
+        while delivered.len() < accepted {
+            turns += 1;
+            assert!(turns < 100_000, "seed {seed}: stuck with {} of {accepted} delivered", delivered.len());
+            now = now.after(Duration::from_secs(60));
+            while let Some(refill) = asked.pop().or_else(|| scheduler.poll_refill()) {
+                shelf.answer(&mut scheduler, refill);
+            }
+            while let Some(sent) = scheduler.poll_dispatch(now) {
+                on_its_way.push((sent.clone(), Active { due: now, id: sent.id, attempts: 0, born_at: now }));
+            }
+            for (sent, _) in on_its_way.drain(..) {
+                scheduler.handle_outcome(now, sent.id, &answered(200, None), rng).unwrap();
+                shelf.never_tried.retain(|active| active.id != sent.id);
+                shelf.waiting.retain(|active| active.id != sent.id);
+                assert!(delivered.insert(sent.id), "delivered once");
+                scheduler.handle_settled(sent.id);
+            }
+        }
+        assert_eq!(scheduler.in_flight(), 0);
+        assert!(shelf.never_tried.is_empty() && shelf.waiting.is_empty());
+    }
+}

@@ -1,0 +1,6 @@
+//! backstop: a webhook reliability gateway with replay.
+
+pub mod core;
+
+#[cfg(feature = "server")]
+pub mod engine;
