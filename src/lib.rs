@@ -4,3 +4,5 @@ pub mod core;
 
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(feature = "server")]
+pub mod journal;

@@ -123,7 +123,8 @@ impl Lane {
         }
         let waiting_due = self.waiting.first().map(|first| first.due);
         let waiting_is_due = waiting_due.is_some_and(|due| due <= now);
-        let first_time = !self.fresh.is_empty() && !(waiting_is_due && self.waiting_goes_next);
+        let waiting_first = waiting_is_due && self.waiting_goes_next;
+        let first_time = !waiting_first && !self.fresh.is_empty();
         let taken = if first_time {
             self.fresh.pop_front()
         } else if waiting_is_due {

@@ -1,0 +1,411 @@
+//! The embedded journal: one directory, power-safe, nothing to run beside it.
+//!
+//! ```text
+//! <dir>/LOCK       held while a process has the journal open
+//! <dir>/log/       the truth (see `log`)
+//! <dir>/index/     sled over it (see `sled`); may be deleted, is built again
+//! <dir>/index.state  whether the index may be trusted at the next start
+//! <dir>/ballast    given up when the disk is full
+//! ```
+//!
+//! A commit is decided on a stage, appended to the log as one group, synced once, applied to the overlay,
+//! and acknowledged. The indexer takes the overlay over into sled in its own time. Readers ask the overlay
+//! first, then sled; bodies and attempts are read from the log by position.
+//!
+//! After any error but `Full` the journal takes nothing more: what is on disk is unknown until it is
+//! opened again.
+
+mod indexer;
+mod overlay;
+mod space;
+mod stage;
+mod start;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::entry::{Entry, Sign, Slot};
+use super::ledger;
+use super::log::{Findings, Log, LogError, Position};
+use super::query::{self, SCAN_MAX};
+use super::record::Record;
+use super::sled::{Among, Index};
+use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
+use crate::core::attempt::Attempt;
+use crate::core::delivery::Delivery;
+use crate::core::event::{Event, EventHead, Fingerprint};
+use crate::core::filter::Filter;
+use crate::core::id::{DeliveryId, EventId};
+use crate::core::name::Name;
+use crate::core::replay::Replay;
+use crate::core::scheduler::{Active, Fresh};
+use indexer::Indexer;
+use overlay::{ENTRIES_MAX, Overlay};
+use space::Space;
+use stage::Stage;
+pub use start::{OpenReport, Progress, Settings};
+
+/// How long a commit waits for the index to make room before it gives up. Far above what a healthy disk needs.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The journal in a directory.
+pub struct EmbeddedJournal {
+    inner: Arc<Inner>,
+    indexer: Mutex<Option<Indexer>>,
+    report: OpenReport,
+    dir: PathBuf,
+    _lock: File,
+}
+
+struct Inner {
+    log: Log,
+    index: Arc<Index>,
+    overlay: Mutex<Overlay>,
+    /// Rung when the overlay has become smaller, or the indexer has failed.
+    room: Condvar,
+    /// One commit at a time.
+    committing: Mutex<()>,
+    space: Space,
+    failed: OnceLock<JournalError>,
+    closed: AtomicBool,
+}
+
+/// Sizes for people: what stands where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of log segments on disk.
+    pub log_bytes: u64,
+    /// Bytes of the index on disk.
+    pub index_bytes: u64,
+    /// Entries not yet in the index.
+    pub overlay_entries: usize,
+    /// Where the next record goes.
+    pub end: Position,
+}
+
+impl EmbeddedJournal {
+    /// Opens the journal, repairing what needs it; `progress` is told of long work.
+    pub fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<Self, JournalError> {
+        start::open(settings, progress)
+    }
+
+    /// Has the next [`EmbeddedJournal::open`] of `dir` build the index again.
+    pub fn distrust_index(dir: &Path) -> Result<(), JournalError> {
+        Ok(start::forget_state(dir)?)
+    }
+
+    /// What opening found and did.
+    #[must_use]
+    pub const fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// Sizes on disk and in memory.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            log_bytes: self.inner.log.bytes(),
+            index_bytes: start::folder_bytes(&self.dir.join(start::INDEX)),
+            overlay_entries: self.inner.overlay().len(),
+            end: self.inner.log.end(),
+        }
+    }
+
+    /// Writes everything the overlay holds into the index: what tests and benches wait for.
+    pub fn settle_index(&self) -> Result<(), JournalError> {
+        self.inner.index_all()
+    }
+}
+
+impl Inner {
+    fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, error: JournalError) -> JournalError {
+        let error = self.failed.get_or_init(|| error).clone();
+        self.room.notify_all();
+        error
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(JournalError::Closed);
+        }
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn wait_for_room(&self) -> Result<(), JournalError> {
+        let has_none = |overlay: &mut Overlay| overlay.len() >= ENTRIES_MAX && self.failed.get().is_none();
+        let waited = self.room.wait_timeout_while(self.overlay(), ROOM_TIMEOUT, has_none);
+        let (_overlay, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(self.fail(JournalError::Failed("the index does not keep up at all".to_owned())));
+        }
+        self.check()
+    }
+
+    fn append(&self, records: &[Record]) -> Result<(), JournalError> {
+        let append = || self.log.append(records, Record::encode);
+        let appended = match append() {
+            Err(LogError::Full(why)) => {
+                self.space.note_full();
+                if self.space.drop_ballast() { append() } else { Err(LogError::Full(why)) }
+            }
+            appended => appended,
+        };
+        let places = appended.map_err(|error| match error {
+            LogError::Full(why) => JournalError::Full(why),
+            LogError::Failed(why) => self.fail(JournalError::Failed(why)),
+        })?;
+        let mut overlay = self.overlay();
+        for (record, place) in records.iter().zip(places) {
+            ledger::apply(record, place, &mut *overlay).map_err(|error| self.fail(error))?;
+        }
+        overlay.set_applied(self.log.end());
+        Ok(())
+    }
+
+    /// The entry as it stands now. The overlay is asked first: what it lets go of is in the index by then.
+    fn load(&self, id: EventId) -> Result<Option<Entry>, JournalError> {
+        if let Some(entry) = self.overlay().held(id) {
+            return Ok(Some(entry.clone()));
+        }
+        self.index.get(id)
+    }
+
+    fn event_with(&self, source: &Name, print: Fingerprint) -> Result<Option<EventId>, JournalError> {
+        let held = self.overlay().event_with(source, print);
+        if held.is_some() { Ok(held) } else { self.index.event_with(source, print) }
+    }
+
+    /// Hands overlay entries to the index until none are left that should go; `all` of them if asked.
+    fn hand_over(&self, all: bool) -> Result<(), JournalError> {
+        const BATCH_MAX: usize = 1024;
+        loop {
+            let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
+            let written = self.index.write(&handover.updates, &handover.replays, &handover.marks, handover.applied);
+            written.map_err(|error| self.fail(error))?;
+            let was_last = handover.updates.len() < BATCH_MAX;
+            self.overlay().handed_over(handover.updates);
+            self.room.notify_all();
+            if was_last && !all {
+                return Ok(());
+            }
+        }
+    }
+
+    fn index_all(&self) -> Result<(), JournalError> {
+        self.hand_over(true)
+    }
+
+    /// Entries of `low..high` in order, from overlay and index together.
+    fn entries(
+        &self,
+        among: &Among,
+        (low, high): (EventId, EventId),
+        newest_first: bool,
+    ) -> impl Iterator<Item = Result<Entry, JournalError>> + use<'_> {
+        // The overlay's ids are taken first: an entry that leaves it meanwhile is in the index by then.
+        let held: BTreeSet<EventId> = self.overlay().ids(low, high).into_iter().collect();
+        let indexed = self.index.ids(among, low, high, newest_first);
+        merge(held.into_iter().collect(), indexed, newest_first).filter_map(|id| match id {
+            Ok(id) => self.load(id).transpose(),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    fn read(&self, place: Position) -> Result<Option<Record>, JournalError> {
+        let bytes = self.log.read(place).map_err(|error| JournalError::Failed(format!("reading the log: {error}")))?;
+        Ok(bytes.and_then(Record::decode))
+    }
+}
+
+/// Two runs of ids in the same order as one, each id once.
+fn merge(
+    mut held: Vec<EventId>,
+    indexed: impl Iterator<Item = Result<EventId, JournalError>>,
+    newest_first: bool,
+) -> impl Iterator<Item = Result<EventId, JournalError>> {
+    if !newest_first {
+        held.reverse();
+    }
+    let comes_first = move |one: EventId, other: EventId| if newest_first { one > other } else { one < other };
+    let mut indexed = indexed.peekable();
+    std::iter::from_fn(move || match (held.last().copied(), indexed.peek()) {
+        (None, _) => indexed.next(),
+        (Some(_), Some(Err(_))) => indexed.next(),
+        (Some(first), Some(Ok(other))) if comes_first(*other, first) => indexed.next(),
+        (Some(first), other) => {
+            let same = matches!(other, Some(Ok(other)) if *other == first);
+            if same {
+                indexed.next();
+            }
+            held.pop().map(Ok)
+        }
+    })
+}
+
+/// The narrowest run of events a filter's deliveries can be in.
+fn among(filter: &Filter) -> Among {
+    match (&filter.key, &filter.endpoint) {
+        (Some(key), _) => Among::Key(key.clone()),
+        (None, Some(endpoint)) if filter.only_exceptions() => Among::ExceptionsOf(endpoint.clone()),
+        (None, None) if filter.only_exceptions() => Among::Exceptions,
+        _ => Among::All,
+    }
+}
+
+impl Journal for EmbeddedJournal {
+    fn commit(&self, changes: &[Change]) -> Result<Vec<Receipt>, JournalError> {
+        let inner = &*self.inner;
+        let _one_at_a_time = inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.check()?;
+        inner.wait_for_room()?;
+        let mut stage = Stage::new(inner);
+        let mut receipts = Vec::with_capacity(changes.len());
+        let mut records = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (receipt, record) = stage.decide(change)?;
+            receipts.push(receipt);
+            records.extend(record);
+        }
+        if !records.is_empty() {
+            inner.space.measure();
+            inner.append(&records)?;
+        }
+        assert_eq!(receipts.len(), changes.len(), "one receipt per change");
+        Ok(receipts)
+    }
+
+    fn is_full(&self) -> bool {
+        self.inner.space.is_full()
+    }
+
+    fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        let low = EventId::from_u128(after.as_u128().saturating_add(1));
+        let mut fresh = Fresh { deliveries: Vec::new(), scanned_to: after, end: true };
+        for (looked_at, entry) in self.inner.entries(&Among::All, (low, EventId::MAX), false).enumerate() {
+            if fresh.deliveries.len() >= limit || looked_at == SCAN_MAX {
+                fresh.end = false;
+                break;
+            }
+            let entry = entry?;
+            fresh.deliveries.extend(entry.actives(endpoint, Slot::is_fresh));
+            fresh.scanned_to = entry.head.id;
+        }
+        Ok(fresh)
+    }
+
+    fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
+        let held = self.inner.overlay().waiting(endpoint, limit + 1);
+        let mut found: BTreeSet<Active> = held.into_iter().collect();
+        for active in self.inner.index.waiting(endpoint) {
+            let active = active?;
+            if found.len() > limit && found.last().is_some_and(|last| *last < active) {
+                break;
+            }
+            // The overlay's word on its entries is newer than the index's.
+            let still = self.inner.load(active.id.event)?;
+            found.extend(still.iter().flat_map(|entry| entry.actives(endpoint, Slot::is_waiting)));
+        }
+        let end = found.len() <= limit;
+        Ok((found.into_iter().take(limit).collect(), end))
+    }
+
+    fn set_mark(&self, endpoint: &Name, mark: EventId) {
+        self.inner.overlay().set_mark(endpoint, mark);
+    }
+
+    fn mark(&self, endpoint: &Name) -> EventId {
+        self.inner.overlay().mark(endpoint)
+    }
+
+    fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError> {
+        Ok(self.inner.load(id)?.map(|entry| entry.view()))
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, JournalError> {
+        let Some(entry) = self.inner.load(id)? else { return Ok(None) };
+        match self.inner.read(entry.place)? {
+            Some(Record::Accepted(event)) if event.id == id => Ok(Some(event)),
+            _ => Err(JournalError::Failed(format!("the log's record of {id} is damaged: its body is lost"))),
+        }
+    }
+
+    fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, JournalError> {
+        let entry = self.inner.load(id.event)?;
+        let Some(mut place) = entry.as_ref().and_then(|entry| entry.slot(id.slot)).map(|slot| slot.last_place) else {
+            return Ok(Vec::new());
+        };
+        let mut attempts = Vec::new();
+        while place != Position::NONE {
+            // What is damaged or out of retention ends the list early.
+            match self.inner.read(place)? {
+                Some(Record::Settled { settlement, previous }) if settlement.id == id && previous < place => {
+                    attempts.push(settlement.attempt);
+                    place = previous;
+                }
+                _ => break,
+            }
+        }
+        attempts.reverse();
+        Ok(attempts)
+    }
+
+    fn events(&self, query: &Query<EventId>) -> Result<Page<EventView, EventId>, JournalError> {
+        let range = query::id_range(query, |id| *id);
+        let entries = &mut self.inner.entries(&among(&query.filter), range, query.newest_first);
+        query::page_of_events(query, entries)
+    }
+
+    fn deliveries(&self, query: &Query<DeliveryId>) -> Result<Page<(EventHead, Delivery), DeliveryId>, JournalError> {
+        let range = query::id_range(query, |id| id.event);
+        let entries = &mut self.inner.entries(&among(&query.filter), range, query.newest_first);
+        query::page_of_deliveries(query, entries)
+    }
+
+    fn replays(&self) -> Result<Vec<Replay>, JournalError> {
+        Ok(self.inner.overlay().replays().rev().cloned().collect())
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.overlay().counters().clone()
+    }
+
+    fn recount(&self) -> Result<Counters, JournalError> {
+        let _no_commit_meanwhile = self.inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counters = Counters::default();
+        for entry in self.inner.entries(&Among::All, (EventId::MIN, EventId::MAX), false) {
+            counters.add(&entry?, Sign::Plus);
+        }
+        Ok(counters)
+    }
+
+    fn last_id(&self) -> u128 {
+        self.inner.overlay().last_id()
+    }
+
+    fn close(&self) -> Result<(), JournalError> {
+        let _last = self.inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inner.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        drop(self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(error) = self.inner.failed.get() {
+            return Err(error.clone());
+        }
+        self.inner.index_all()?;
+        start::mark_clean(&self.dir, &self.inner.index)
+    }
+}
+
+impl Drop for EmbeddedJournal {
+    /// A journal that is dropped unclosed leaves what a killed process leaves; only the thread is ended.
+    fn drop(&mut self) {
+        drop(self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}

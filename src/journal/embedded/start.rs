@@ -1,0 +1,325 @@
+//! Opening the journal: lock, trust the index or build it again, apply the log's tail.
+//!
+//! sled survives the death of its process but not of its machine. `index.state` says which boot of the
+//! machine last wrote the index and whether it was closed cleanly; only the same boot or a clean close
+//! earn it trust. An index that is missing, will not open, panics, or knows more than the log is built
+//! again from the log. Nothing is ever repaired in the log: what is damaged there is reported.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+
+use bytes::Bytes;
+
+use super::indexer::Indexer;
+use super::overlay::{ENTRIES_MAX, Overlay};
+use super::space::Space;
+use super::{EmbeddedJournal, Findings, Inner, Position};
+use crate::core::timestamp::Timestamp;
+use crate::journal::JournalError;
+use crate::journal::disk::{self, Disk, Folder};
+use crate::journal::ledger;
+use crate::journal::log::{Log, LogError};
+use crate::journal::record::{Opened, Record};
+use crate::journal::sled::Index;
+
+pub(super) const INDEX: &str = "index";
+const LOG: &str = "log";
+const LOCK: &str = "LOCK";
+const STATE: &str = "index.state";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Entries that recovery lets pile up before it hands them to the index.
+const RECOVERY_ENTRIES_MAX: usize = ENTRIES_MAX / 4;
+
+/// Where the journal is and how large its parts are.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The directory; made if missing.
+    pub dir: PathBuf,
+    /// Length of a log segment, in bytes.
+    pub segment_bytes: u64,
+    /// Length of the ballast file, in bytes; 0 is none.
+    pub ballast_bytes: u64,
+    /// Below this many free bytes no new events are taken.
+    pub disk_free_min_bytes: u64,
+    /// Memory for the index's pages, in bytes.
+    pub index_cache_bytes: u64,
+    /// Now, for the log.
+    pub now: Timestamp,
+}
+
+/// How far opening has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the log read.
+    pub done_bytes: u64,
+    /// Bytes of the log to read.
+    pub total_bytes: u64,
+}
+
+/// What opening found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenReport {
+    /// Why the index was built again, if it was.
+    pub rebuilt: Option<String>,
+    /// What the log's part that was read held; all of it if the index was built again.
+    pub findings: Findings,
+}
+
+enum Attempted {
+    Opened(Box<(Log, Overlay, Arc<Index>, OpenReport)>),
+    /// The index cannot be trusted, and why.
+    Distrusted(String),
+}
+
+pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<EmbeddedJournal, JournalError> {
+    let dir = &settings.dir;
+    disk::create_private_dir(dir).map_err(at(dir))?;
+    let lock = lock(dir)?;
+    let space = Space::new(dir, settings.disk_free_min_bytes, settings.ballast_bytes);
+    if space.measure() {
+        space.drop_ballast(); // the index cannot be opened on a full disk
+    }
+    let folder: Arc<dyn Disk> = Arc::new(Folder::open(&dir.join(LOG)).map_err(at(dir))?);
+    let why_not = distrust(dir).map_err(at(dir))?;
+    let attempted = match why_not {
+        Some(why) => Attempted::Distrusted(why),
+        None => attempt(settings, &folder, None, progress)?,
+    };
+    let (log, overlay, index, report) = match attempted {
+        Attempted::Opened(opened) => *opened,
+        Attempted::Distrusted(why) => match rebuild(settings, &folder, why, progress)? {
+            Attempted::Opened(opened) => *opened,
+            Attempted::Distrusted(why) => return Err(JournalError::Open(why)),
+        },
+    };
+    write_state(dir, false).map_err(at(dir))?;
+    note_opened(&log, &space, settings, &report.findings)?;
+    let inner = Arc::new(Inner {
+        log,
+        index,
+        overlay: Mutex::new(overlay),
+        room: Condvar::new(),
+        committing: Mutex::new(()),
+        space,
+        failed: OnceLock::new(),
+        closed: AtomicBool::new(false),
+    });
+    inner.overlay().set_applied(inner.log.end());
+    let indexer = Indexer::start(Arc::clone(&inner))?;
+    Ok(EmbeddedJournal { inner, indexer: Mutex::new(Some(indexer)), report, dir: dir.clone(), _lock: lock })
+}
+
+/// Opens the index and brings the log's records behind it into the overlay.
+fn attempt(
+    settings: &Settings,
+    folder: &Arc<dyn Disk>,
+    rebuilt: Option<String>,
+    progress: &dyn Fn(Progress),
+) -> Result<Attempted, JournalError> {
+    let index = match open_index(&settings.dir.join(INDEX), settings.index_cache_bytes) {
+        Ok(index) => Arc::new(index),
+        Err(why) if rebuilt.is_none() => return Ok(Attempted::Distrusted(why)),
+        Err(why) => return Err(JournalError::Open(why)),
+    };
+    let from = index.meta().applied;
+    let mut overlay = match Overlay::new(Arc::clone(&index)) {
+        Ok(overlay) => overlay,
+        Err(error) => return Ok(Attempted::Distrusted(error.to_string())),
+    };
+    let total_bytes = folder_bytes(&settings.dir.join(LOG)).saturating_sub(from.0);
+    let mut known_torn: Vec<(Position, u64)> = Vec::new();
+    let mut seen = 0u64;
+    let (log, mut findings) = Log::open(Arc::clone(folder), settings.segment_bytes, from, |place, payload| {
+        seen += 1;
+        if seen.is_multiple_of(1024) {
+            progress(Progress { done_bytes: place.0 - from.0, total_bytes });
+        }
+        let record = read_record(place, payload)?;
+        if let Record::Opened(opened) = &record {
+            known_torn.extend(&opened.torn);
+        }
+        ledger::apply(&record, place, &mut overlay)?;
+        overlay.set_applied(place);
+        if overlay.len() >= RECOVERY_ENTRIES_MAX { hand_over(&index, &mut overlay) } else { Ok(()) }
+    })?;
+    findings.damaged.retain(|gap| !known_torn.contains(gap));
+    if log.end() < from {
+        return Ok(Attempted::Distrusted("the index knows more than the log holds".to_owned()));
+    }
+    overlay.set_applied(log.end());
+    let report = OpenReport { rebuilt, findings };
+    Ok(Attempted::Opened(Box::new((log, overlay, index, report))))
+}
+
+fn rebuild(
+    settings: &Settings,
+    folder: &Arc<dyn Disk>,
+    why: String,
+    progress: &dyn Fn(Progress),
+) -> Result<Attempted, JournalError> {
+    let index = settings.dir.join(INDEX);
+    // The state goes first: a crash in the middle must find an index that nobody trusts.
+    forget_state(&settings.dir).map_err(at(&settings.dir))?;
+    remove_if_there(std::fs::remove_dir_all(&index)).map_err(at(&index))?;
+    attempt(settings, folder, Some(why), progress)
+}
+
+fn hand_over(index: &Index, overlay: &mut Overlay) -> Result<(), JournalError> {
+    while let Some(handover) = overlay.hand_over(4096, true) {
+        index.write(&handover.updates, &handover.replays, &handover.marks, handover.applied)?;
+        overlay.handed_over(handover.updates);
+    }
+    Ok(())
+}
+
+fn read_record(place: Position, payload: Bytes) -> Result<Record, JournalError> {
+    Record::decode(payload).ok_or_else(|| {
+        let at = place.0;
+        JournalError::Open(format!("the record at {at} is whole but not readable: a newer version wrote this journal"))
+    })
+}
+
+/// sled panics on some damage; on its own thread that is an error like any other.
+fn open_index(path: &Path, cache_bytes: u64) -> Result<Index, String> {
+    let path = path.to_owned();
+    let thread = std::thread::Builder::new().name("index-open".to_owned());
+    let opening = thread.spawn(move || Index::open(&path, cache_bytes)).map_err(|error| error.to_string())?;
+    match opening.join() {
+        Ok(opened) => opened.map_err(|error| format!("the index does not open: {error}")),
+        Err(_) => Err("the index is damaged: opening it panicked".to_owned()),
+    }
+}
+
+/// Why the index must not be trusted, if so.
+fn distrust(dir: &Path) -> io::Result<Option<String>> {
+    if !dir.join(INDEX).is_dir() {
+        let is_new = std::fs::read_dir(dir.join(LOG))?.next().is_none();
+        return Ok(if is_new { None } else { Some("there is no index".to_owned()) });
+    }
+    let state = match std::fs::read_to_string(dir.join(STATE)) {
+        Ok(state) => state,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("the index has no state".to_owned())),
+        Err(error) => return Err(error),
+    };
+    let same_boot = boot_id()?.is_some_and(|boot| state.contains(&format!("boot={boot}\n")));
+    let clean = state.contains("clean=true\n");
+    let why = "the machine went down while the index was open".to_owned();
+    Ok(if same_boot || clean { None } else { Some(why) })
+}
+
+/// This boot of the machine; `None` where the system does not say, and then only a clean close is trusted.
+fn boot_id() -> io::Result<Option<String>> {
+    match std::fs::read_to_string(BOOT_ID) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the state durably, replacing the old one whole.
+fn write_state(dir: &Path, clean: bool) -> io::Result<()> {
+    let boot = boot_id()?.unwrap_or_default();
+    let (new, state) = (dir.join("index.state.new"), dir.join(STATE));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(format!("boot={boot}\nclean={clean}\n").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(new, state)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Makes the index safe against a power cut, and says so.
+pub(super) fn mark_clean(dir: &Path, index: &Index) -> Result<(), JournalError> {
+    index.flush()?;
+    let synced = sync_files(&dir.join(INDEX)).and_then(|()| write_state(dir, true));
+    synced.map_err(|error| JournalError::Failed(format!("closing the index: {error}")))
+}
+
+fn sync_files(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_files(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+pub(super) fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len());
+    sizes.sum()
+}
+
+/// Takes the directory for this process.
+fn lock(dir: &Path) -> Result<File, JournalError> {
+    let path = dir.join(LOCK);
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = options.map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _read = file.read_to_string(&mut holder).is_ok();
+            let holder = holder.trim();
+            let dir = dir.display();
+            return Err(JournalError::Open(format!(
+                "{dir} is in use by another backstop (process {holder}); stop that one first"
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(at(&path)(error)),
+    }
+    file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(at(&path))?;
+    Ok(file)
+}
+
+/// Notes in the log that a process begins to write, and which gaps it takes for cut-off writes.
+fn note_opened(log: &Log, space: &Space, settings: &Settings, findings: &Findings) -> Result<(), JournalError> {
+    let opened = Record::Opened(Opened {
+        at: settings.now,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        torn: findings.torn.clone(),
+    });
+    let append = || log.append(std::slice::from_ref(&opened), Record::encode);
+    let appended = match append() {
+        Err(LogError::Full(_)) if space.drop_ballast() => append(),
+        appended => appended,
+    };
+    match appended {
+        Ok(_) => Ok(()),
+        // No room even for this: what is there can still be read, listed and delivered until room comes.
+        Err(LogError::Full(_)) => {
+            space.note_full();
+            Ok(())
+        }
+        Err(LogError::Failed(why)) => Err(JournalError::Open(why)),
+    }
+}
+
+/// Withdraws the trust in the index: the next open builds it again.
+pub(super) fn forget_state(dir: &Path) -> io::Result<()> {
+    remove_if_there(std::fs::remove_file(dir.join(STATE)))
+}
+
+fn remove_if_there(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> JournalError {
+    let path = path.display().to_string();
+    move |error| JournalError::Open(format!("{path}: {error}"))
+}
+
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
+        Self::Open(format!("reading the log: {error}"))
+    }
+}

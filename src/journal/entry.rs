@@ -1,0 +1,230 @@
+//! An entry: what the index knows of one event and its deliveries.
+//!
+//! Entries change only by [`Entry::settle`], [`Entry::cancel`] and [`Entry::deliver_again`]; each checks
+//! the move against the core's drawing and does nothing if it is not legal.
+
+use std::sync::Arc;
+
+use super::log::Position;
+use super::{Counters, EventView, Settlement, Tally};
+use crate::core::attempt::FailureClass;
+use crate::core::delivery::{Delivery, Reason, State, Step};
+use crate::core::event::{Event, EventHead};
+use crate::core::id::ReplayId;
+use crate::core::name::Name;
+use crate::core::scheduler::Active;
+use crate::core::timestamp::Timestamp;
+
+/// One event, where its record is, and its deliveries by slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) head: Arc<EventHead>,
+    pub(crate) place: Position,
+    pub(crate) slots: Vec<Slot>,
+}
+
+/// One delivery of the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) endpoint: Name,
+    pub(crate) state: State,
+    pub(crate) reason: Reason,
+    pub(crate) changed_at: Timestamp,
+    pub(crate) born_at: Timestamp,
+    pub(crate) attempts: u32,
+    pub(crate) last_status: Option<u16>,
+    pub(crate) last_failure: Option<FailureClass>,
+    pub(crate) replay: Option<ReplayId>,
+    /// Whether an operator or a replay made it.
+    pub(crate) again: bool,
+    /// The record of its last attempt or move; [`Position::NONE`] if there was none.
+    pub(crate) last_place: Position,
+}
+
+impl Slot {
+    /// Whether it is an original that was never tried: found by its event, needs no index record of its own.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.state.due().is_some() && self.attempts == 0 && !self.again
+    }
+
+    /// Whether it is scheduled otherwise: a retry or a replay, found by its due time.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.state.due().is_some() && !self.is_fresh()
+    }
+
+    /// Whether it is neither a first wait nor a success: what searches for trouble look through.
+    pub(crate) fn is_exception(&self) -> bool {
+        self.state != State::Delivered && !self.is_fresh()
+    }
+}
+
+impl Entry {
+    /// A new event: every delivery scheduled, due at once.
+    pub(crate) fn accepted(event: &Event, place: Position) -> Self {
+        let slot = |endpoint: &Name| Slot {
+            endpoint: endpoint.clone(),
+            state: State::Scheduled { due: event.received_at },
+            reason: Reason::Received,
+            changed_at: event.received_at,
+            born_at: event.received_at,
+            attempts: 0,
+            last_status: None,
+            last_failure: None,
+            replay: None,
+            again: false,
+            last_place: Position::NONE,
+        };
+        Self { head: Arc::new(event.head()), place, slots: event.draft.endpoints.iter().map(slot).collect() }
+    }
+
+    pub(crate) fn slot(&self, slot: u16) -> Option<&Slot> {
+        self.slots.get(usize::from(slot))
+    }
+
+    /// Whether an attempt with this step may settle the delivery now.
+    pub(crate) fn admits(&self, slot: u16, attempt: u32, step: Step) -> bool {
+        self.slot(slot).is_some_and(|slot| {
+            let dispatched = slot.state.apply(Step::Dispatch { attempt });
+            slot.attempts + 1 == attempt && dispatched.and_then(|state| state.apply(step)).is_ok()
+        })
+    }
+
+    /// Applies an attempt whose record is at `place`. Applying it twice is the same as once.
+    pub(crate) fn settle(&mut self, settlement: &Settlement, place: Position) {
+        let Some(slot) = self.slots.get_mut(usize::from(settlement.id.slot)) else { return };
+        let attempt = &settlement.attempt;
+        let dispatched = slot.state.apply(Step::Dispatch { attempt: attempt.number });
+        let Ok(state) = dispatched.and_then(|state| state.apply(settlement.step)) else { return };
+        if place <= slot.last_place {
+            return;
+        }
+        slot.state = state;
+        slot.reason = settlement.reason;
+        slot.changed_at = attempt.ended_at();
+        slot.attempts = attempt.number;
+        slot.last_status = attempt.status();
+        slot.last_failure = attempt.failure();
+        slot.last_place = place;
+    }
+
+    /// Takes a scheduled delivery back.
+    pub(crate) fn cancel(&mut self, slot: u16, at: Timestamp) {
+        let Some(slot) = self.slots.get_mut(usize::from(slot)) else { return };
+        if let Ok(state) = slot.state.apply(Step::Cancel) {
+            slot.state = state;
+            slot.reason = Reason::Operator;
+            slot.changed_at = at;
+        }
+    }
+
+    /// Whether a delivery to `endpoint` is still scheduled.
+    pub(crate) fn has_scheduled(&self, endpoint: &Name) -> bool {
+        self.slots.iter().any(|slot| slot.endpoint == *endpoint && !slot.state.is_terminal())
+    }
+
+    /// Makes the delivery in `slot`, unless it is there already.
+    pub(crate) fn deliver_again(&mut self, slot: u16, endpoint: &Name, at: Timestamp, replay: Option<ReplayId>) {
+        if usize::from(slot) != self.slots.len() {
+            return;
+        }
+        self.slots.push(Slot {
+            endpoint: endpoint.clone(),
+            state: State::Scheduled { due: at },
+            reason: Reason::Replayed,
+            changed_at: at,
+            born_at: at,
+            attempts: 0,
+            last_status: None,
+            last_failure: None,
+            replay,
+            again: true,
+            last_place: Position::NONE,
+        });
+    }
+
+    /// Whether nothing more will happen by itself.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.slots.iter().all(|slot| slot.state.is_terminal())
+    }
+
+    /// The delivery in slot `index`, as others see it.
+    pub(crate) fn delivery(&self, index: usize) -> Option<Delivery> {
+        let slot = self.slots.get(index)?;
+        let mut later = self.slots.iter().skip(index + 1);
+        Some(Delivery {
+            id: self.head.id.delivery(u16::try_from(index).ok()?),
+            endpoint: slot.endpoint.clone(),
+            state: slot.state,
+            reason: slot.reason,
+            changed_at: slot.changed_at,
+            born_at: slot.born_at,
+            attempts: slot.attempts,
+            last_status: slot.last_status,
+            last_failure: slot.last_failure,
+            replay: slot.replay,
+            superseded: later.any(|later| later.endpoint == slot.endpoint),
+        })
+    }
+
+    pub(crate) fn deliveries(&self) -> impl DoubleEndedIterator<Item = Delivery> {
+        (0..self.slots.len()).filter_map(|index| self.delivery(index))
+    }
+
+    pub(crate) fn view(&self) -> EventView {
+        EventView { head: (*self.head).clone(), deliveries: self.deliveries().collect() }
+    }
+
+    /// The deliveries to `endpoint` that fit, as the scheduler takes them.
+    pub(crate) fn actives(&self, endpoint: &Name, fits: impl Fn(&Slot) -> bool) -> impl Iterator<Item = Active> {
+        self.slots.iter().enumerate().filter(move |(_, slot)| slot.endpoint == *endpoint && fits(slot)).filter_map(
+            |(index, slot)| {
+                let id = self.head.id.delivery(u16::try_from(index).ok()?);
+                Some(Active { due: slot.state.due()?, id, attempts: slot.attempts, born_at: slot.born_at })
+            },
+        )
+    }
+
+    /// Adds this entry's deliveries to the tallies that `tally` finds (or, with `sign` -1, takes them out).
+    pub(crate) fn count(&self, sign: Sign, mut tally: impl FnMut(&Name, &mut dyn FnMut(&mut Tally))) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(delivery) = self.delivery(index) else { continue };
+            tally(&slot.endpoint, &mut |tally| {
+                sign.add(if slot.again { &mut tally.replayed } else { &mut tally.routed }, 1);
+                sign.add(&mut tally.attempts, u64::from(slot.attempts));
+                sign.add(tally.of_mut(delivery.status()), 1);
+                if slot.state == State::Dead && !delivery.superseded {
+                    sign.add(&mut tally.failed, 1);
+                }
+            });
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn add(&mut self, entry: &Entry, sign: Sign) {
+        sign.add(&mut self.accepted, 1);
+        if !entry.slots.iter().any(|slot| !slot.again) {
+            sign.add(&mut self.unrouted, 1);
+        }
+        entry.count(sign, |endpoint, count| match self.endpoints.get_mut(endpoint) {
+            Some(tally) => count(tally),
+            None => count(self.endpoints.entry(endpoint.clone()).or_default()),
+        });
+    }
+}
+
+/// Whether a count goes in or comes out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sign {
+    Plus,
+    Minus,
+}
+
+impl Sign {
+    pub(crate) const fn add(self, total: &mut u64, by: u64) {
+        *total = match self {
+            Self::Plus => *total + by,
+            Self::Minus => *total - by,
+        };
+    }
+}

@@ -1,0 +1,162 @@
+//! The ledger: decides changes and applies records, for every store alike.
+//!
+//! [`decide`] looks at what is there and turns a change into the record to be written, or into a refusal.
+//! [`apply`] brings a record into the entries, now or while a log is read again: the same code, so that
+//! recovery cannot differ from life. Applying a record twice is the same as once.
+
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::log::Position;
+use super::record::{Record, ReplayAdvanced};
+use super::{Advance, Change, Receipt, Redelivery, Settlement};
+use crate::core::event::Event;
+use crate::core::id::{EventId, ReplayId};
+use crate::core::name::Name;
+use crate::core::replay::{Replay, ReplayState};
+
+/// What a decision looks up, the batch's own earlier changes included.
+pub(crate) trait Lookup {
+    type Error;
+    fn entry(&mut self, id: EventId) -> Result<Option<&Entry>, Self::Error>;
+    fn replay(&mut self, id: ReplayId) -> Result<Option<&Replay>, Self::Error>;
+    /// The event accepted with the same fingerprint within the window before `event`.
+    fn duplicate(&mut self, event: &Event) -> Result<Option<EventId>, Self::Error>;
+}
+
+/// What a record is brought into. Changing what is not there does nothing.
+pub(crate) trait Apply {
+    type Error;
+    fn contains(&mut self, id: EventId) -> Result<bool, Self::Error>;
+    fn insert(&mut self, event: &Arc<Event>, entry: Entry);
+    /// Changes the entry by a record at `place`.
+    fn change(&mut self, id: EventId, place: Position, change: impl FnOnce(&mut Entry)) -> Result<(), Self::Error>;
+    /// Inserts the replay unless it is there already.
+    fn insert_replay(&mut self, replay: &Replay) -> Result<(), Self::Error>;
+    fn change_replay(&mut self, id: ReplayId, change: impl FnOnce(&mut Replay)) -> Result<(), Self::Error>;
+}
+
+/// The record a change leads to, if any, and its receipt.
+pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receipt, Option<Record>), L::Error> {
+    match change {
+        Change::Accept(event) => Ok(match look.duplicate(event)? {
+            Some(first) => (Receipt::Duplicate(first), None),
+            None => (Receipt::Done, Some(Record::Accepted(event.clone()))),
+        }),
+        Change::Settle(settlement) => decide_settle(settlement, look),
+        Change::Cancel { id, at } => {
+            let Some(entry) = look.entry(id.event)? else { return Ok((Receipt::Missing, None)) };
+            let Some(slot) = entry.slot(id.slot) else { return Ok((Receipt::Missing, None)) };
+            Ok(match slot.state.is_terminal() {
+                true => (Receipt::Stale, None),
+                false => (Receipt::Done, Some(Record::Cancelled { id: *id, at: *at })),
+            })
+        }
+        Change::Redeliver(redelivery) => decide_redelivery(redelivery, look),
+        Change::OpenReplay(replay) => Ok((Receipt::Done, Some(Record::ReplayOpened(replay.clone())))),
+        Change::AdvanceReplay(advance) => decide_advance(advance, look),
+        Change::CancelReplay { id, at } => Ok(match look.replay(*id)? {
+            None => (Receipt::Missing, None),
+            Some(replay) if replay.state != ReplayState::Running => (Receipt::Stale, None),
+            Some(_) => (Receipt::Done, Some(Record::ReplayCancelled { id: *id, at: *at })),
+        }),
+    }
+}
+
+type Decided<E> = Result<(Receipt, Option<Record>), E>;
+
+fn decide_settle<L: Lookup>(settlement: &Settlement, look: &mut L) -> Decided<L::Error> {
+    let id = settlement.id;
+    let Some(entry) = look.entry(id.event)? else { return Ok((Receipt::Missing, None)) };
+    let Some(slot) = entry.slot(id.slot) else { return Ok((Receipt::Missing, None)) };
+    let previous = slot.last_place;
+    if !entry.admits(id.slot, settlement.attempt.number, settlement.step) {
+        return Ok((Receipt::Stale, None));
+    }
+    Ok((Receipt::Done, Some(Record::Settled { settlement: settlement.clone(), previous })))
+}
+
+fn decide_redelivery<L: Lookup>(redelivery: &Redelivery, look: &mut L) -> Decided<L::Error> {
+    let Some(entry) = look.entry(redelivery.event)? else { return Ok((Receipt::Missing, None)) };
+    if entry.has_scheduled(&redelivery.endpoint) && !redelivery.force {
+        return Ok((Receipt::Stale, None));
+    }
+    let Ok(slot) = u16::try_from(entry.slots.len()) else { return Ok((Receipt::Stale, None)) };
+    let id = redelivery.event.delivery(slot);
+    let endpoint = redelivery.endpoint.clone();
+    let record = Record::Redelivered { id, endpoint: endpoint.clone(), at: redelivery.at };
+    Ok((Receipt::Made(vec![(id, endpoint)]), Some(record)))
+}
+
+fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Error> {
+    let Some(replay) = look.replay(advance.id)? else { return Ok((Receipt::Missing, None)) };
+    if replay.state != ReplayState::Running || advance.cursor < replay.cursor {
+        return Ok((Receipt::Stale, None));
+    }
+    let mut made: Vec<(crate::core::id::DeliveryId, Name)> = Vec::new();
+    for (event, endpoint) in &advance.items {
+        let Some(entry) = look.entry(*event)? else { continue };
+        let made_here = made.iter().filter(|(id, _)| id.event == *event);
+        let already = made_here.clone().any(|(_, made_to)| made_to == endpoint);
+        if already || entry.has_scheduled(endpoint) {
+            continue;
+        }
+        if let Ok(slot) = u16::try_from(entry.slots.len() + made_here.count()) {
+            made.push((event.delivery(slot), endpoint.clone()));
+        }
+    }
+    let selected = advance.items.len() as u64;
+    let record = ReplayAdvanced {
+        id: advance.id,
+        cursor: advance.cursor,
+        selected,
+        skipped: selected - made.len() as u64,
+        made: made.clone(),
+        at: advance.at,
+        finished: advance.finished,
+    };
+    Ok((Receipt::Made(made), Some(Record::ReplayAdvanced(record))))
+}
+
+/// Brings a record that stands at `place` into the entries.
+pub(crate) fn apply<A: Apply>(record: &Record, place: Position, to: &mut A) -> Result<(), A::Error> {
+    match record {
+        Record::Opened(_) => Ok(()),
+        Record::Accepted(event) => {
+            if !to.contains(event.id)? {
+                to.insert(event, Entry::accepted(event, place));
+            }
+            Ok(())
+        }
+        Record::Settled { settlement, .. } => {
+            to.change(settlement.id.event, place, |entry| entry.settle(settlement, place))
+        }
+        Record::Cancelled { id, at } => to.change(id.event, place, |entry| entry.cancel(id.slot, *at)),
+        Record::Redelivered { id, endpoint, at } => {
+            to.change(id.event, place, |entry| entry.deliver_again(id.slot, endpoint, *at, None))
+        }
+        Record::ReplayOpened(replay) => to.insert_replay(replay),
+        Record::ReplayAdvanced(advanced) => apply_advance(advanced, place, to),
+        Record::ReplayCancelled { id, .. } => to.change_replay(*id, |replay| replay.state = ReplayState::Cancelled),
+    }
+}
+
+fn apply_advance<A: Apply>(advanced: &ReplayAdvanced, place: Position, to: &mut A) -> Result<(), A::Error> {
+    for (id, endpoint) in &advanced.made {
+        let again = |entry: &mut Entry| entry.deliver_again(id.slot, endpoint, advanced.at, Some(advanced.id));
+        to.change(id.event, place, again)?;
+    }
+    to.change_replay(advanced.id, |replay| {
+        let is_news = advanced.cursor > replay.cursor || (advanced.finished && replay.state == ReplayState::Running);
+        if !is_news {
+            return;
+        }
+        replay.cursor = advanced.cursor;
+        replay.selected += advanced.selected;
+        replay.skipped += advanced.skipped;
+        replay.queued += advanced.made.len() as u64;
+        if advanced.finished {
+            replay.state = ReplayState::Completed;
+        }
+    })
+}

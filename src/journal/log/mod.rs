@@ -1,0 +1,248 @@
+//! The log: append-only segment files, the truth of the embedded journal.
+//!
+//! A segment is named after the position of its first byte, `00000000000000000000.log`. Positions count
+//! on from segment to segment and are never reused. Everything is little-endian.
+//!
+//! ```text
+//! segment   0  8 bytes  "BACKSTOP"
+//!           8  u32      format version (1)
+//!          12  u32      0
+//!          16  u64      position of byte 0
+//!          24  u32      0
+//!          28  u32      CRC32C of bytes 0..28
+//!          32  records, then zeros to the end
+//!
+//! record    0  u32      length of the payload, at least 1
+//!           4  u32      CRC32C of bytes 8..24 and the payload
+//!           8  u64      the record's position: a stale or misplaced record cannot pass for one
+//!          16  u64      position of the first record of its group
+//!          24  payload, then zeros to a multiple of 8
+//! ```
+//!
+//! A group is what one append writes and one fdatasync makes durable; a group begins only after the one
+//! before it is durable. So bytes that are no record are a write that was cut off if they lie in the last
+//! group or behind it, and damage if they lie before it. Either way every whole record is kept: a record
+//! is lost only if its own bytes are.
+//!
+//! Promises: after `append` returns `Ok`, its records survive a power cut. A failed write or sync is never
+//! retried: the log refuses everything from then on. Absent: compaction (retention removes whole
+//! segments, later), and any knowledge of what a payload means.
+
+mod scan;
+mod segment;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::disk::{Disk, DiskFile};
+use scan::Found;
+use segment::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Segment};
+
+/// A place in the log, in bytes since its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+/// Largest payload, in bytes.
+pub const PAYLOAD_MAX_BYTES: usize = 256 << 20;
+
+/// The log, open for appending.
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    segments: RwLock<BTreeMap<u64, Segment>>,
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    /// The segment being written, if there is one yet.
+    current: Option<Segment>,
+    /// Where the next record goes.
+    end: u64,
+    buffer: Vec<u8>,
+    failed: Option<String>,
+}
+
+/// Why the log did not take a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogError {
+    /// No new segment could be allocated; nothing was written, a later call may succeed.
+    Full(String),
+    /// A write or sync failed, now or before; the log takes nothing any more.
+    Failed(String),
+}
+
+/// What opening found besides whole records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Whole records read.
+    pub records: u64,
+    /// Bytes in the last group, or behind it, that are no record: a write that was cut off, never acknowledged.
+    pub torn: Vec<(Position, u64)>,
+    /// Bytes elsewhere that are no record: damage. What stood there is lost.
+    pub damaged: Vec<(Position, u64)>,
+}
+
+impl Position {
+    /// Before everything: no record stands here.
+    pub const NONE: Self = Self(0);
+}
+
+impl Log {
+    /// Opens the log and hands every whole record from `from` on to `visit`, in order.
+    ///
+    /// `from` must be the position of a record or the end of one, as seen before; [`Position::NONE`] is the beginning.
+    pub fn open<E: From<io::Error>>(
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        from: Position,
+        mut visit: impl FnMut(Position, Bytes) -> Result<(), E>,
+    ) -> Result<(Self, Findings), E> {
+        let mut segments = BTreeMap::new();
+        for name in disk.list()? {
+            if let Some(base) = segment::base_of_name(&name) {
+                segments.insert(base, Segment::open(&*disk, base)?);
+            }
+        }
+        let mut findings = Findings::default();
+        let mut last_group = 0;
+        let mut end = from.0;
+        let mut gaps = Vec::new();
+        for segment in segments.values().filter(|segment| segment.end() > from.0) {
+            for found in segment.scan(from.0)? {
+                match found {
+                    Found::Record { position, group, payload } => {
+                        findings.records += 1;
+                        last_group = group;
+                        end = scan::after(position, payload.len());
+                        visit(Position(position), payload)?;
+                    }
+                    Found::Gap { position, len } => gaps.push((Position(position), len)),
+                }
+            }
+        }
+        (findings.torn, findings.damaged) = gaps.into_iter().partition(|(position, _)| position.0 >= last_group);
+        let current = Self::last_segment(&mut segments, &*disk)?;
+        let end = current.as_ref().map_or(0, |segment| end.max(segment.base + SEGMENT_HEADER_BYTES));
+        let writer = Writer { current, end, buffer: Vec::new(), failed: None };
+        Ok((Self { disk, segment_bytes, segments: RwLock::new(segments), writer: Mutex::new(writer) }, findings))
+    }
+
+    /// The segment to go on writing in. One whose creation a crash cut short holds nothing and is removed.
+    fn last_segment(segments: &mut BTreeMap<u64, Segment>, disk: &dyn Disk) -> io::Result<Option<Segment>> {
+        while let Some((base, segment)) = segments.last_key_value() {
+            let (base, segment) = (*base, segment.clone());
+            if segment.has_header()? || !segment.is_blank()? {
+                return Ok(Some(segment));
+            }
+            disk.remove(&segment::name_of_base(base))?;
+            segments.remove(&base);
+        }
+        Ok(None)
+    }
+
+    /// Where the next record will go: everything before it has been appended.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        Position(self.writer().end)
+    }
+
+    /// Appends `items` as one group and returns, once it is durable, where each record stands.
+    pub fn append<T>(&self, items: &[T], encode: impl Fn(&T, &mut Vec<u8>)) -> Result<Vec<Position>, LogError> {
+        let mut writer = self.writer();
+        if let Some(why) = &writer.failed {
+            return Err(LogError::Failed(why.clone()));
+        }
+        let mut payloads = std::mem::take(&mut writer.buffer);
+        payloads.clear();
+        let mut group = segment::GroupBuffer::new(payloads);
+        for item in items {
+            group.push(|out| encode(item, out));
+        }
+        let segment = self.segment_for(&mut writer, group.len())?;
+        let places = group.seal(writer.end);
+        let offset = writer.end - segment.base;
+        let written = segment.file.write(group.bytes(), offset).and_then(|()| segment.file.sync());
+        if let Err(error) = written {
+            let why = format!("writing segment {} failed: {error}", segment::name_of_base(segment.base));
+            writer.failed = Some(why.clone());
+            return Err(LogError::Failed(why));
+        }
+        writer.end += group.len();
+        writer.buffer = group.into_buffer();
+        Ok(places)
+    }
+
+    /// The segment that has room for `len` bytes at the writer's end, made if need be.
+    fn segment_for(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
+        if let Some(current) = writer.current.as_ref().filter(|current| writer.end + len <= current.end()) {
+            return Ok(current.clone());
+        }
+        let base = writer.current.as_ref().map_or(0, Segment::end);
+        let room = self.segment_bytes.max(len + SEGMENT_HEADER_BYTES);
+        let made = Segment::create(&*self.disk, base, room.next_multiple_of(8));
+        let segment = made.map_err(|error| {
+            let why = format!("no room for segment {}: {error}", segment::name_of_base(base));
+            if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
+                return LogError::Full(why);
+            }
+            writer.failed = Some(why.clone());
+            LogError::Failed(why)
+        })?;
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(base, segment.clone());
+        writer.end = base + SEGMENT_HEADER_BYTES;
+        writer.current = Some(segment.clone());
+        Ok(segment)
+    }
+
+    /// The payload of the record at `position`; `None` if there is no whole record there.
+    pub fn read(&self, position: Position) -> io::Result<Option<Bytes>> {
+        let segment = {
+            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+            segments.range(..=position.0).next_back().map(|(_, segment)| segment.clone())
+        };
+        match segment {
+            Some(segment) if position.0 + RECORD_HEADER_BYTES as u64 <= segment.end() => {
+                segment.read_record(position.0)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).values().map(|segment| segment.len).sum()
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("end", &self.end()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(why) | Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}
+
+fn file_error(file: &dyn DiskFile) -> impl Fn(io::Error) -> io::Error {
+    let len = file.len().unwrap_or_default();
+    move |error| io::Error::new(error.kind(), format!("{error} (the file has {len} bytes)"))
+}
+
+#[cfg(test)]
+mod tests;

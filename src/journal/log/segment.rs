@@ -1,0 +1,162 @@
+//! One segment file, and the buffer in which a group is made ready for it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::scan::{self, Found, parse_header};
+use super::{PAYLOAD_MAX_BYTES, Position, file_error};
+use crate::journal::disk::{Disk, DiskFile};
+
+pub(super) const SEGMENT_HEADER_BYTES: u64 = 32;
+pub(super) const RECORD_HEADER_BYTES: usize = 24;
+const MAGIC: &[u8; 8] = b"BACKSTOP";
+const FORMAT_VERSION: u32 = 1;
+const NAME_DIGITS: usize = 20;
+/// How much of a record the first read takes: most records need no second.
+const FIRST_READ_BYTES: u64 = 4096;
+
+/// One segment file. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Segment {
+    pub(super) base: u64,
+    pub(super) len: u64,
+    pub(super) file: Arc<dyn DiskFile>,
+}
+
+pub(super) fn name_of_base(base: u64) -> String {
+    format!("{base:0NAME_DIGITS$}.log")
+}
+
+pub(super) fn base_of_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == NAME_DIGITS)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+fn header(base: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(32);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header.extend_from_slice(&[0; 4]);
+    header.extend_from_slice(&base.to_le_bytes());
+    header.extend_from_slice(&[0; 4]);
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    header
+}
+
+impl Segment {
+    /// Makes a segment of `len` bytes. Its header becomes durable with its first group.
+    pub(super) fn create(disk: &dyn Disk, base: u64, len: u64) -> io::Result<Self> {
+        let file = disk.create(&name_of_base(base), len)?;
+        file.write(&header(base), 0)?;
+        Ok(Self { base, len, file })
+    }
+
+    pub(super) fn open(disk: &dyn Disk, base: u64) -> io::Result<Self> {
+        let file = disk.open(&name_of_base(base))?;
+        let len = file.len()?;
+        Ok(Self { base, len, file })
+    }
+
+    /// The position after its last byte.
+    pub(super) const fn end(&self) -> u64 {
+        self.base + self.len
+    }
+
+    pub(super) fn has_header(&self) -> io::Result<bool> {
+        if self.len < SEGMENT_HEADER_BYTES {
+            return Ok(false);
+        }
+        let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+        self.file.read(&mut bytes, 0)?;
+        Ok(bytes[..] == header(self.base)[..])
+    }
+
+    /// Whether no record was ever written to it.
+    pub(super) fn is_blank(&self) -> io::Result<bool> {
+        Ok(!self.scan(self.base)?.iter().any(|found| matches!(found, Found::Record { .. })))
+    }
+
+    /// What stands in it from position `from` on.
+    pub(super) fn scan(&self, from: u64) -> io::Result<Vec<Found>> {
+        let start = from.max(self.base + SEGMENT_HEADER_BYTES);
+        if start >= self.end() {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; usize::try_from(self.end() - start).map_err(io::Error::other)?];
+        self.file.read(&mut bytes, start - self.base).map_err(file_error(&*self.file))?;
+        Ok(scan::scan(bytes.into(), start))
+    }
+
+    pub(super) fn read_record(&self, position: u64) -> io::Result<Option<Bytes>> {
+        let offset = position - self.base;
+        let read = |len: u64| -> io::Result<Vec<u8>> {
+            let len = len.min(self.len - offset);
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            self.file.read(&mut bytes, offset)?;
+            Ok(bytes)
+        };
+        let first = read(FIRST_READ_BYTES)?;
+        let Some(header) = parse_header(&first, position) else { return Ok(None) };
+        let whole = (RECORD_HEADER_BYTES + header.len) as u64;
+        let bytes = if whole <= first.len() as u64 { first } else { read(whole)? };
+        Ok(header.payload(&Bytes::from(bytes)))
+    }
+}
+
+/// A group being made ready: records without positions, which [`GroupBuffer::seal`] fills in.
+pub(super) struct GroupBuffer {
+    bytes: Vec<u8>,
+    starts: Vec<(usize, usize)>,
+}
+
+impl GroupBuffer {
+    pub(super) const fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, starts: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        encode(&mut self.bytes);
+        let len = self.bytes.len() - start - RECORD_HEADER_BYTES;
+        assert!((1..=PAYLOAD_MAX_BYTES).contains(&len), "a payload has 1 byte to 256 MiB, not {len}");
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        self.starts.push((start, len));
+    }
+
+    pub(super) const fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Writes the headers for a group that begins at position `begin`; where each record will stand.
+    pub(super) fn seal(&mut self, begin: u64) -> Vec<Position> {
+        let mut places = Vec::with_capacity(self.starts.len());
+        for (start, len) in &self.starts {
+            let position = begin + *start as u64;
+            let Some(record) = self.bytes.get_mut(*start..*start + RECORD_HEADER_BYTES + *len) else { continue };
+            let Some((header, payload)) = record.split_at_mut_checked(RECORD_HEADER_BYTES) else { continue };
+            let mut place = [0; 16];
+            for (to, from) in place.iter_mut().zip(position.to_le_bytes().into_iter().chain(begin.to_le_bytes())) {
+                *to = from;
+            }
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&place), payload);
+            let len = u32::try_from(*len).unwrap_or(u32::MAX);
+            let fields = len.to_le_bytes().into_iter().chain(crc.to_le_bytes()).chain(place);
+            for (to, from) in header.iter_mut().zip(fields) {
+                *to = from;
+            }
+            places.push(Position(position));
+        }
+        places
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}

@@ -1,0 +1,210 @@
+//! The model: the journal's contract with no disk under it.
+//!
+//! What it promises is what every journal promises, except that it forgets everything when dropped. The
+//! other stores are held against it, so it is written to be obviously right, not to be fast.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::entry::{Entry, Sign, Slot};
+use super::ledger::{self, Apply, Lookup};
+use super::log::Position;
+use super::record::Record;
+use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt, query};
+use crate::core::attempt::Attempt;
+use crate::core::delivery::Delivery;
+use crate::core::event::{Event, EventHead, Fingerprint};
+use crate::core::id::{DeliveryId, EventId, ReplayId};
+use crate::core::name::Name;
+use crate::core::replay::Replay;
+use crate::core::scheduler::{Active, Fresh};
+
+/// A journal in memory.
+#[derive(Debug, Default)]
+pub struct MemoryJournal {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<EventId, Entry>,
+    events: BTreeMap<EventId, Arc<Event>>,
+    attempts: BTreeMap<DeliveryId, Vec<Attempt>>,
+    prints: BTreeMap<(Name, Fingerprint), EventId>,
+    replays: BTreeMap<ReplayId, Replay>,
+    marks: BTreeMap<Name, EventId>,
+    records: u64,
+    closed: bool,
+}
+
+impl MemoryJournal {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lookup for State {
+    type Error = JournalError;
+
+    fn entry(&mut self, id: EventId) -> Result<Option<&Entry>, JournalError> {
+        Ok(self.entries.get(&id))
+    }
+    fn replay(&mut self, id: ReplayId) -> Result<Option<&Replay>, JournalError> {
+        Ok(self.replays.get(&id))
+    }
+    fn duplicate(&mut self, event: &Event) -> Result<Option<EventId>, JournalError> {
+        let Some(dedup) = event.draft.dedup else { return Ok(None) };
+        let first = self.prints.get(&(event.draft.source.clone(), dedup.fingerprint)).copied();
+        let received = |id: &EventId| self.entries.get(id).map(|entry| entry.head.received_at);
+        Ok(first.filter(|id| received(id).is_some_and(|first| event.received_at < first.after(dedup.window))))
+    }
+}
+
+impl Apply for State {
+    type Error = JournalError;
+
+    fn contains(&mut self, id: EventId) -> Result<bool, JournalError> {
+        Ok(self.entries.contains_key(&id))
+    }
+    fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
+        if let Some(dedup) = event.draft.dedup {
+            self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
+        }
+        self.events.insert(event.id, Arc::clone(event));
+        self.entries.insert(event.id, entry);
+    }
+    fn change(&mut self, id: EventId, _: Position, change: impl FnOnce(&mut Entry)) -> Result<(), JournalError> {
+        self.entries.get_mut(&id).map(change);
+        Ok(())
+    }
+    fn insert_replay(&mut self, replay: &Replay) -> Result<(), JournalError> {
+        self.replays.entry(replay.id).or_insert_with(|| replay.clone());
+        Ok(())
+    }
+    fn change_replay(&mut self, id: ReplayId, change: impl FnOnce(&mut Replay)) -> Result<(), JournalError> {
+        self.replays.get_mut(&id).map(change);
+        Ok(())
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn commit(&self, changes: &[Change]) -> Result<Vec<Receipt>, JournalError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(JournalError::Closed);
+        }
+        let mut receipts = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (receipt, record) = ledger::decide(change, &mut *state)?;
+            if let Some(record) = record {
+                state.records += 1;
+                let place = Position(state.records);
+                ledger::apply(&record, place, &mut *state)?;
+                if let Record::Settled { settlement, .. } = record {
+                    state.attempts.entry(settlement.id).or_default().push(settlement.attempt);
+                }
+            }
+            receipts.push(receipt);
+        }
+        Ok(receipts)
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        let state = self.state();
+        let later = state.entries.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        let mut found = later.flat_map(|(_, entry)| entry.actives(endpoint, Slot::is_fresh));
+        let deliveries: Vec<Active> = found.by_ref().take(limit).collect();
+        let end = found.next().is_none();
+        let last = if end { state.entries.keys().next_back() } else { None };
+        let scanned_to = last.copied().or(deliveries.last().map(|last| last.id.event)).unwrap_or(after);
+        Ok(Fresh { deliveries, scanned_to: scanned_to.max(after), end })
+    }
+
+    fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
+        let state = self.state();
+        let entries = state.entries.values();
+        let mut waiting: Vec<Active> = entries.flat_map(|entry| entry.actives(endpoint, Slot::is_waiting)).collect();
+        waiting.sort();
+        let end = waiting.len() <= limit;
+        waiting.truncate(limit);
+        Ok((waiting, end))
+    }
+
+    fn set_mark(&self, endpoint: &Name, mark: EventId) {
+        self.state().marks.insert(endpoint.clone(), mark);
+    }
+
+    fn mark(&self, endpoint: &Name) -> EventId {
+        self.state().marks.get(endpoint).copied().unwrap_or(EventId::MIN)
+    }
+
+    fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError> {
+        Ok(self.state().entries.get(&id).map(Entry::view))
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, JournalError> {
+        Ok(self.state().events.get(&id).cloned())
+    }
+
+    fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, JournalError> {
+        Ok(self.state().attempts.get(&id).cloned().unwrap_or_default())
+    }
+
+    fn events(&self, query: &Query<EventId>) -> Result<Page<EventView, EventId>, JournalError> {
+        let state = self.state();
+        let (low, high) = query::id_range(query, |id| *id);
+        query::page_of_events(query, &mut state.in_order(low, high, query.newest_first))
+    }
+
+    fn deliveries(&self, query: &Query<DeliveryId>) -> Result<Page<(EventHead, Delivery), DeliveryId>, JournalError> {
+        let state = self.state();
+        let (low, high) = query::id_range(query, |id| id.event);
+        query::page_of_deliveries(query, &mut state.in_order(low, high, query.newest_first))
+    }
+
+    fn replays(&self) -> Result<Vec<Replay>, JournalError> {
+        Ok(self.state().replays.values().rev().cloned().collect())
+    }
+
+    fn counters(&self) -> Counters {
+        let state = self.state();
+        let mut counters = Counters::default();
+        state.entries.values().for_each(|entry| counters.add(entry, Sign::Plus));
+        counters
+    }
+
+    fn recount(&self) -> Result<Counters, JournalError> {
+        Ok(self.counters())
+    }
+
+    fn last_id(&self) -> u128 {
+        let state = self.state();
+        let event = state.entries.keys().next_back().map_or(0, |id| id.as_u128());
+        let replay = state.replays.keys().next_back().map_or(0, |id| id.as_u128());
+        event.max(replay)
+    }
+
+    fn close(&self) -> Result<(), JournalError> {
+        self.state().closed = true;
+        Ok(())
+    }
+}
+
+impl State {
+    fn in_order(
+        &self,
+        low: EventId,
+        high: EventId,
+        newest_first: bool,
+    ) -> Box<dyn Iterator<Item = Result<Entry, JournalError>> + '_> {
+        if low >= high {
+            return Box::new(std::iter::empty());
+        }
+        let entries = self.entries.range(low..high).map(|(_, entry)| Ok(entry.clone()));
+        if newest_first { Box::new(entries.rev()) } else { Box::new(entries) }
+    }
+}

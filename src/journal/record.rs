@@ -1,0 +1,353 @@
+//! Records: what the log holds, and their bytes.
+//!
+//! ```text
+//! byte 0    format version of this record (1)
+//! byte 1    kind
+//! then      the kind's fields in the order of the code below, by the primitives of `codec`
+//! ```
+//!
+//! A record says what happened, not what was asked: reading the log again needs no decision. A kind keeps
+//! its number and its fields for ever; a change of fields is a new version of that record.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Settlement;
+use super::codec::{Reader, Write};
+use super::log::Position;
+use crate::core::attempt::{Answer, Attempt, Failure, FailureClass, Outcome, Reply};
+use crate::core::delivery::{Reason, Status, Step};
+use crate::core::event::{Dedup, Draft, Event, Fingerprint};
+use crate::core::filter::Filter;
+use crate::core::id::{DeliveryId, ReplayId};
+use crate::core::name::Name;
+use crate::core::replay::{Replay, ReplayState};
+use crate::core::timestamp::Timestamp;
+
+const VERSION: u8 = 1;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A process began to write.
+    Opened(Opened),
+    /// An event was accepted, with its routing.
+    Accepted(Arc<Event>),
+    /// An attempt was made, and this became of its delivery.
+    Settled {
+        /// The attempt and the move.
+        settlement: Settlement,
+        /// The record of the attempt before it: attempts are read backwards along this.
+        previous: Position,
+    },
+    /// An operator took a delivery back.
+    Cancelled {
+        /// Which.
+        id: DeliveryId,
+        /// When.
+        at: Timestamp,
+    },
+    /// An operator had one event delivered again.
+    Redelivered {
+        /// The delivery that came to be.
+        id: DeliveryId,
+        /// Where to.
+        endpoint: Name,
+        /// When.
+        at: Timestamp,
+    },
+    /// A replay began.
+    ReplayOpened(Replay),
+    /// A replay moved on.
+    ReplayAdvanced(ReplayAdvanced),
+    /// An operator stopped a replay.
+    ReplayCancelled {
+        /// Which.
+        id: ReplayId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A process began to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// When.
+    pub at: Timestamp,
+    /// The program's version.
+    pub version: String,
+    /// Gaps in the last group before this, as position and length: a write that was cut off, not damage.
+    pub torn: Vec<(Position, u64)>,
+}
+
+/// A replay moved on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayAdvanced {
+    /// Which.
+    pub id: ReplayId,
+    /// How far it has come.
+    pub cursor: Option<DeliveryId>,
+    /// Fitting deliveries in this slice.
+    pub selected: u64,
+    /// Of those, passed over because one to that endpoint was already scheduled.
+    pub skipped: u64,
+    /// The deliveries that came to be.
+    pub made: Vec<(DeliveryId, Name)>,
+    /// When.
+    pub at: Timestamp,
+    /// Whether this was the last slice.
+    pub finished: bool,
+}
+
+impl Record {
+    /// Appends the record's bytes.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.byte(VERSION);
+        match self {
+            Self::Opened(opened) => {
+                out.byte(1);
+                out.time(opened.at);
+                out.text(&opened.version);
+                out.list(&opened.torn, |out, (position, len)| {
+                    out.number(position.0);
+                    out.number(*len);
+                });
+            }
+            Self::Accepted(event) => {
+                out.byte(2);
+                encode_event(event, out);
+            }
+            Self::Settled { settlement, previous } => {
+                out.byte(3);
+                out.number(previous.0);
+                encode_settlement(settlement, out);
+            }
+            Self::Cancelled { id, at } => {
+                out.byte(4);
+                out.delivery(*id);
+                out.time(*at);
+            }
+            Self::Redelivered { id, endpoint, at } => {
+                out.byte(5);
+                out.delivery(*id);
+                out.text(endpoint.as_str());
+                out.time(*at);
+            }
+            Self::ReplayOpened(replay) => {
+                out.byte(6);
+                encode_replay(replay, out);
+            }
+            Self::ReplayAdvanced(advanced) => {
+                out.byte(7);
+                encode_advance(advanced, out);
+            }
+            Self::ReplayCancelled { id, at } => {
+                out.byte(8);
+                out.replay(*id);
+                out.time(*at);
+            }
+        }
+    }
+
+    /// Reads a record back. `None` if the bytes are not one: damage, or a newer version's.
+    pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let from = &mut from;
+        if from.byte()? != VERSION {
+            return None;
+        }
+        let record = match from.byte()? {
+            1 => Self::Opened(Opened {
+                at: from.time()?,
+                version: from.text()?,
+                torn: from.list(|from| Some((Position(from.number()?), from.number()?)))?,
+            }),
+            2 => Self::Accepted(Arc::new(decode_event(from)?)),
+            3 => {
+                let previous = Position(from.number()?);
+                Self::Settled { settlement: decode_settlement(from)?, previous }
+            }
+            4 => Self::Cancelled { id: from.delivery()?, at: from.time()? },
+            5 => Self::Redelivered { id: from.delivery()?, endpoint: from.name()?, at: from.time()? },
+            6 => Self::ReplayOpened(decode_replay(from)?),
+            7 => Self::ReplayAdvanced(decode_advance(from)?),
+            8 => Self::ReplayCancelled { id: from.replay()?, at: from.time()? },
+            _ => return None,
+        };
+        from.is_empty().then_some(record)
+    }
+}
+
+fn encode_event(event: &Event, out: &mut Vec<u8>) {
+    let draft = &event.draft;
+    out.event(event.id);
+    out.time(event.received_at);
+    out.text(draft.source.as_str());
+    out.text(&draft.event_type);
+    out.option(draft.key.as_deref(), |out, key| out.text(key));
+    out.option(draft.occurred_at, |out, time| out.time(time));
+    out.option(draft.dedup, |out, dedup| {
+        out.raw(&dedup.fingerprint.0);
+        out.span(dedup.window);
+    });
+    out.list(&draft.endpoints, |out, endpoint| out.text(endpoint.as_str()));
+    out.headers(&draft.headers);
+    out.bytes(&draft.body);
+}
+
+fn decode_event(from: &mut Reader) -> Option<Event> {
+    let (id, received_at) = (from.event()?, from.time()?);
+    let source = from.name()?;
+    let event_type = from.text()?;
+    let key = from.option(Reader::text)?;
+    let occurred_at = from.option(Reader::time)?;
+    let dedup = from.option(|from| {
+        let fingerprint = Fingerprint(*from.take(16)?.first_chunk()?);
+        Some(Dedup { fingerprint, window: from.span()? })
+    })?;
+    let endpoints = from.list(Reader::name)?;
+    let headers = from.headers()?;
+    let body = from.bytes()?;
+    let draft = Draft { source, event_type, key, occurred_at, headers, body, dedup, endpoints };
+    Some(Event { id, received_at, draft })
+}
+
+fn encode_settlement(settlement: &Settlement, out: &mut Vec<u8>) {
+    let attempt = &settlement.attempt;
+    out.delivery(settlement.id);
+    match settlement.step {
+        Step::Retry { due } => {
+            out.byte(1);
+            out.time(due);
+        }
+        Step::Succeed => out.byte(2),
+        // Attempts lead to nothing else; the ledger has refused the other steps.
+        Step::GiveUp | Step::Dispatch { .. } | Step::Cancel | Step::Expire => out.byte(3),
+    }
+    out.byte(settlement.reason as u8);
+    out.number(u64::from(attempt.number));
+    out.time(attempt.started_at);
+    out.number(u64::from(attempt.took_ms));
+    out.byte(attempt.outcome as u8);
+    match &attempt.reply {
+        Reply::Answer(answer) => {
+            out.byte(1);
+            out.number(u64::from(answer.status));
+            out.headers(&answer.headers);
+            out.bytes(&answer.body);
+            out.flag(answer.body_cut);
+            out.option(answer.retry_after, |out, span| out.span(span));
+        }
+        Reply::Failure(failure) => {
+            out.byte(2);
+            out.byte(failure.class as u8);
+            out.text(&failure.detail);
+        }
+    }
+}
+
+fn decode_settlement(from: &mut Reader) -> Option<Settlement> {
+    let id = from.delivery()?;
+    let step = match from.byte()? {
+        1 => Step::Retry { due: from.time()? },
+        2 => Step::Succeed,
+        3 => Step::GiveUp,
+        _ => return None,
+    };
+    let reason = Reason::from_code(from.byte()?)?;
+    let (number, started_at, took_ms) = (from.small()?, from.time()?, from.small()?);
+    let outcome = Outcome::from_code(from.byte()?)?;
+    let reply = match from.byte()? {
+        1 => Reply::Answer(Answer {
+            status: from.small()?,
+            headers: from.headers()?,
+            body: from.bytes()?,
+            body_cut: from.flag()?,
+            retry_after: from.option(Reader::span)?,
+        }),
+        2 => Reply::Failure(Failure { class: FailureClass::from_code(from.byte()?)?, detail: from.text()? }),
+        _ => return None,
+    };
+    let attempt = Attempt { number, started_at, took_ms, reply, outcome };
+    Some(Settlement { id, attempt, step, reason })
+}
+
+pub(crate) fn encode_replay(replay: &Replay, out: &mut Vec<u8>) {
+    out.replay(replay.id);
+    out.time(replay.created_at);
+    encode_filter(&replay.filter, out);
+    out.option(replay.to.as_ref(), |out, name| out.text(name.as_str()));
+    out.option(replay.cursor, |out, id| out.delivery(id));
+    for count in [replay.selected, replay.queued, replay.skipped] {
+        out.number(count);
+    }
+    out.byte(replay.state as u8);
+}
+
+pub(crate) fn decode_replay(from: &mut Reader) -> Option<Replay> {
+    Some(Replay {
+        id: from.replay()?,
+        created_at: from.time()?,
+        filter: decode_filter(from)?,
+        to: from.option(Reader::name)?,
+        cursor: from.option(Reader::delivery)?,
+        selected: from.number()?,
+        queued: from.number()?,
+        skipped: from.number()?,
+        state: ReplayState::from_code(from.byte()?)?,
+    })
+}
+
+fn encode_filter(filter: &Filter, out: &mut Vec<u8>) {
+    out.option(filter.endpoint.as_ref(), |out, name| out.text(name.as_str()));
+    out.option(filter.source.as_ref(), |out, name| out.text(name.as_str()));
+    out.list(&filter.types, |out, pattern| out.text(pattern));
+    out.option(filter.key.as_deref(), |out, key| out.text(key));
+    out.list(&filter.statuses, |out, status| out.text(status.as_str()));
+    out.option(filter.reason, |out, reason| out.byte(reason as u8));
+    out.option(filter.since, |out, time| out.time(time));
+    out.option(filter.until, |out, time| out.time(time));
+    out.flag(filter.superseded);
+    out.flag(filter.unrouted);
+}
+
+fn decode_filter(from: &mut Reader) -> Option<Filter> {
+    Some(Filter {
+        endpoint: from.option(Reader::name)?,
+        source: from.option(Reader::name)?,
+        types: from.list(Reader::text)?,
+        key: from.option(Reader::text)?,
+        statuses: from.list(|from| Status::from_name(&from.text()?))?,
+        reason: from.option(|from| Reason::from_code(from.byte()?))?,
+        since: from.option(Reader::time)?,
+        until: from.option(Reader::time)?,
+        superseded: from.flag()?,
+        unrouted: from.flag()?,
+    })
+}
+
+fn encode_advance(advanced: &ReplayAdvanced, out: &mut Vec<u8>) {
+    out.replay(advanced.id);
+    out.option(advanced.cursor, |out, id| out.delivery(id));
+    out.number(advanced.selected);
+    out.number(advanced.skipped);
+    out.list(&advanced.made, |out, (id, endpoint)| {
+        out.delivery(*id);
+        out.text(endpoint.as_str());
+    });
+    out.time(advanced.at);
+    out.flag(advanced.finished);
+}
+
+fn decode_advance(from: &mut Reader) -> Option<ReplayAdvanced> {
+    Some(ReplayAdvanced {
+        id: from.replay()?,
+        cursor: from.option(Reader::delivery)?,
+        selected: from.number()?,
+        skipped: from.number()?,
+        made: from.list(|from| Some((from.delivery()?, from.name()?)))?,
+        at: from.time()?,
+        finished: from.flag()?,
+    })
+}
