@@ -1,5 +1,7 @@
 //! The config: every mistake is named with its line and key, all at once, and never with a secret.
 
+#![cfg(feature = "server")]
+
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -39,7 +41,10 @@ fn parse(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 fn problems(text: &str) -> Vec<Problem> {
-    parse(text).expect_err(text).problems
+    match parse(text) {
+        Ok(config) => panic!("{text}\nis right: {config:?}"),
+        Err(errors) => errors.problems,
+    }
 }
 
 /// Asserts that `text` has one problem only, on `line` under `key`, whose message has `piece`.
@@ -301,7 +306,7 @@ fn each_mistake_in_an_endpoint_is_named_with_line_and_key() {
         ("retry = { attempts_max = 0 }", "retry.attempts_max", "must be 1 to"),
         ("retry = { initial = \"2h\" }", "retry.initial", "longer than interval_max"),
         ("retry = { atempts_max = 3 }", "retry.atempts_max", "did you mean `attempts_max`?"),
-        ("retires = 1", "retires", "did you mean"),
+        ("retrys = 1", "retrys", "did you mean"),
     ];
     for (setting, key, piece) in table {
         let line = AFTER + 1 + setting.matches('\n').count();
@@ -451,7 +456,7 @@ fn no_secret_is_ever_shown() {
                 "[\"${CRM_TOKEN}\", \"${NOISE}\", \"file:bad\"]".to_owned(),
                 "\"file:${NOISE}\"".to_owned(),
                 format!("\"{SECRET}"),
-                format!("{SECRET}"),
+                SECRET.to_owned(),
                 "\"http://planted:planted@x/#planted\"".to_owned(),
                 "{ planted = = 1, x = \"${NOISE}\" }".replace("planted = = 1", "initial = \"planted\""),
             ] {
@@ -483,6 +488,15 @@ fn a_file_is_loaded_with_paths_from_its_own_folder() {
     let errors = Config::load(&path).unwrap_err();
     assert_eq!(errors.problems[0].line, None);
     assert!(errors.to_string().contains("no such file"));
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
+    let deep = 300_000;
+    assert!(parse(&format!("a = {}", "[".repeat(deep))).is_err());
+    assert!(parse(&format!("a = {}", "{a=".repeat(deep))).is_err());
+    assert!(parse(&format!("{}a = 1", "a.".repeat(deep))).is_err());
+    assert!(parse(&format!("[{}a]", "a.".repeat(deep))).is_err());
 }
 
 proptest! {

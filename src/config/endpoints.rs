@@ -170,10 +170,15 @@ fn headers(table: &Table<'_>) -> Vec<Header> {
 }
 
 fn permanent(value: &Value<'_>) -> Option<StatusSet> {
-    let range = |item: Value<'_>| match item.is_integer() {
-        true => item.integer(300..=599).and_then(|status| u16::try_from(status).ok()).map(|status| (status, status)),
-        false if item.is_text() => item.parsed(scalar::failure_statuses),
-        false => item.wrong_type("a status or a range like \"401-403\""),
+    let range = |item: Value<'_>| {
+        if item.is_integer() {
+            let status = item.integer(300..=599).and_then(|status| u16::try_from(status).ok());
+            status.map(|status| (status, status))
+        } else if item.is_text() {
+            item.parsed(scalar::failure_statuses)
+        } else {
+            item.wrong_type("a status or a range like \"401-403\"")
+        }
     };
     Some(StatusSet::new(value.items(PERMANENT_MAX)?.into_iter().filter_map(range).collect()))
 }

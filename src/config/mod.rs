@@ -268,9 +268,12 @@ impl Log {
             "text" => Ok(LogFormat::Text),
             _ => Err("must be \"json\" or \"text\"".to_owned()),
         };
-        let level = |text: &str| match Self::LEVELS.contains(&text) {
-            true => Ok(text.to_owned()),
-            false => Err(format!("must be one of {}", Self::LEVELS.join(", "))),
+        let level = |text: &str| {
+            if Self::LEVELS.contains(&text) {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("must be one of {}", Self::LEVELS.join(", ")))
+            }
         };
         let log = Self {
             format: table.parsed("format", format).unwrap_or(LogFormat::Json),
@@ -282,10 +285,7 @@ impl Log {
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {
-    match text.is_empty() || text.contains('\0') {
-        true => Err("must be a path".to_owned()),
-        false => Ok(text.into()),
-    }
+    if text.is_empty() || text.contains('\0') { Err("must be a path".to_owned()) } else { Ok(text.into()) }
 }
 
 /// The text of a file of at most [`FILE_MAX_BYTES`].

@@ -80,9 +80,10 @@ impl<'a> Input<'a> {
         let duplicate = error.message() == "duplicate key";
         let key = span.clone().and_then(|span| text.get(span)).filter(|_| duplicate).unwrap_or_default();
         let place = Place { input: self, key: key.to_owned(), offset: span.map(|span| span.start) };
-        match duplicate {
-            true => place.refuse("stands here a second time; keep one of the two"),
-            false => place.refuse(format!("not TOML: {}", error.message())),
+        if duplicate {
+            place.refuse("stands here a second time; keep one of the two");
+        } else {
+            place.refuse(format!("not TOML: {}", error.message()));
         }
     }
 

@@ -133,9 +133,8 @@ fn pointers(fields: &Value<'_>) -> Option<Vec<String>> {
 
 fn body_max(table: &mut Table<'_>, segment_bytes: u64) -> usize {
     let place = table.place_of("body_max");
-    let read = |value: &Value<'_>| match value.is_integer() {
-        true => value.integer(1..=BODY_MAX_BYTES).map(u64::from),
-        false => value.parsed(scalar::size),
+    let read = |value: &Value<'_>| {
+        if value.is_integer() { value.integer(1..=BODY_MAX_BYTES).map(u64::from) } else { value.parsed(scalar::size) }
     };
     let bytes = table.read("body_max", read).unwrap_or(1 << 20);
     if !(1..=u64::from(BODY_MAX_BYTES)).contains(&bytes) {
@@ -158,9 +157,12 @@ fn ack(mut table: Table<'_>) -> Ack {
     const BODILESS: [u16; 2] = [204, 205];
     let default = default_ack();
     let status = table.count("status", 200..=299, default.status);
-    let body = table.parsed("body", |text| match text.len() <= ACK_BODY_MAX_BYTES {
-        true => Ok(text.to_owned()),
-        false => Err(format!("at most {ACK_BODY_MAX_BYTES} bytes")),
+    let body = table.parsed("body", |text| {
+        if text.len() <= ACK_BODY_MAX_BYTES {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("at most {ACK_BODY_MAX_BYTES} bytes"))
+        }
     });
     if BODILESS.contains(&status) && body.as_ref().is_some_and(|body| !body.is_empty()) {
         table.place_of("body").refuse("a 204 or 205 answer has no body; leave it out or use status 200");
