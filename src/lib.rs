@@ -1,5 +1,7 @@
 //! backstop: a webhook reliability gateway with replay.
 
+#[cfg(feature = "server")]
+pub mod config;
 pub mod core;
 
 #[cfg(feature = "server")]

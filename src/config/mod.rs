@@ -1,0 +1,299 @@
+//! The config: gateway.toml read whole, checked whole, and valid by construction from then on.
+//!
+//! A [`Config`] exists only if the file has no problem; otherwise there is a [`ConfigErrors`] with all
+//! of them, each with its line and key. Every key has a default or is refused when missing, every limit
+//! has a range, an unknown key is an error. In any text `${NAME}` is an environment variable; a secret
+//! or a header may also be `file:<path>`. No secret's value is ever in an error or in `Debug`.
+//!
+//! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
+//! texts, `sources`, `endpoints` and `routes` their tables, `report` says what is wrong. Absent: watching
+//! the file (a reload is another [`Config::load`]) and anything changed at run time, which is the journal's.
+
+mod endpoints;
+mod raw;
+mod report;
+mod routes;
+mod scalar;
+mod sources;
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+pub use self::raw::{Env, ReadFile};
+use self::raw::{Input, Table};
+pub use self::report::{ConfigErrors, Problem};
+use self::routes::Named;
+use crate::core::endpoint::Endpoint;
+use crate::core::route::RouteTable;
+use crate::core::source::Source;
+
+/// Longest config file, in bytes; longest secret file too.
+pub const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Everything gateway.toml says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The public listener.
+    pub server: Server,
+    /// The operators' listener.
+    pub admin: Admin,
+    /// The durable store.
+    pub journal: JournalConfig,
+    /// Limits over all deliveries.
+    pub delivery: DeliveryLimits,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Who may send, in the file's order. No two have one name.
+    pub sources: Vec<Source>,
+    /// Where to, in the file's order. No two have one name.
+    pub endpoints: Vec<Endpoint>,
+    /// Which events go where; names only sources and endpoints that are here.
+    pub routes: RouteTable,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// The public listener, `[server]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Most connections open at a time.
+    pub connections_max: usize,
+    /// Longest time for a request's header to arrive.
+    pub header_timeout: Duration,
+    /// Longest time that running work is waited for at shutdown.
+    pub drain_timeout: Duration,
+    /// Most requests waiting for the disk; above it 503.
+    pub accept_queue_max: usize,
+}
+
+/// The operators' listener, `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens; loopback unless the file allows otherwise.
+    pub listen: SocketAddr,
+    /// Where the bearer token is kept.
+    pub token_file: PathBuf,
+}
+
+/// The durable store, `[journal]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Size of a log segment, in bytes. No body is larger than a quarter of it.
+    pub segment_bytes: u64,
+    /// Size of the file given up when the disk is full, in bytes.
+    pub ballast_bytes: u64,
+    /// Intake stops while less than this is free, in bytes.
+    pub disk_free_min_bytes: u64,
+    /// Memory for the index, in bytes.
+    pub index_cache_bytes: u64,
+}
+
+/// Limits over all deliveries, `[delivery]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryLimits {
+    /// Most attempts on their way at a time, over all endpoints.
+    pub in_flight_max: usize,
+    /// Most deliveries of one endpoint held in memory; the others wait in the journal.
+    pub active_max_per_endpoint: usize,
+    /// Memory for the bodies of fresh events, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// What is logged, and how, `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// The least severe level written: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`, with this process's environment.
+    ///
+    /// Relative paths in it start from its folder.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = read_capped(path).map_err(|error| {
+            let message = match error.kind() {
+                io::ErrorKind::NotFound => "there is no such file; name one with --config".to_owned(),
+                io::ErrorKind::InvalidData => "cannot be read: it is not UTF-8 text".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            let problem = Problem { file: path.into(), line: None, key: String::new(), message };
+            ConfigErrors { file: path.to_owned(), problems: vec![problem] }
+        })?;
+        Self::parse(&text, path, &|name| std::env::var(name).ok(), &read_capped)
+    }
+
+    /// Checks `text` as the content of the file at `path`, which is not opened.
+    ///
+    /// `env` looks environment variables up, `read_file` reads the files that `file:` names. Every
+    /// problem is reported at once, unless the text is not TOML: then only that is.
+    pub fn parse(text: &str, path: &Path, env: &Env<'_>, read_file: &ReadFile<'_>) -> Result<Self, ConfigErrors> {
+        let input = Input::new(path, text, env, read_file);
+        let (document, syntax_errors) = DeTable::parse_recoverable(text);
+        // What is recovered from broken TOML lacks what the file says, and judging it would mislead.
+        let config = match syntax_errors.as_slice() {
+            [] => Some(Self::read(input.root(document.get_ref()))),
+            errors => {
+                errors.iter().for_each(|error| input.refuse_syntax(text, error));
+                None
+            }
+        };
+        let problems = input.into_problems();
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(ConfigErrors { file: path.to_owned(), problems }),
+        }
+    }
+
+    fn read(mut root: Table<'_>) -> Self {
+        let server = Server::read(root.table("server"));
+        let journal = JournalConfig::read(root.table("journal"));
+        let admin = Admin::read(root.table("admin"), &server, &journal);
+        let delivery = DeliveryLimits::read(root.table("delivery"));
+        let log = Log::read(root.table("log"));
+        let named = Named { sources: root.table("sources"), endpoints: root.table("endpoints") };
+        let sources = sources::read(&named.sources, journal.segment_bytes);
+        let endpoints = endpoints::read(&named.endpoints);
+        let (routes, warnings) = routes::read(&mut root, &named);
+        root.done();
+        Self { server, admin, journal, delivery, log, sources, endpoints, routes, warnings }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Without the endpoints' URLs and headers, which may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("server", &self.server)
+            .field("admin", &self.admin)
+            .field("journal", &self.journal)
+            .field("delivery", &self.delivery)
+            .field("log", &self.log)
+            .field("sources", &self.sources.iter().map(|source| &source.name).collect::<Vec<_>>())
+            .field("endpoints", &self.endpoints.iter().map(|endpoint| &endpoint.name).collect::<Vec<_>>())
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    fn read(mut table: Table<'_>) -> Self {
+        let server = Self {
+            listen: table.parsed("listen", scalar::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            connections_max: table.count("connections_max", 1..=1_000_000, 1024),
+            header_timeout: table.duration("header_timeout", Duration::from_secs(30)),
+            drain_timeout: table.duration("drain_timeout", Duration::from_secs(20)),
+            accept_queue_max: table.count("accept_queue_max", 1..=1_000_000, 4096),
+        };
+        table.done();
+        server
+    }
+}
+
+impl Admin {
+    fn read(mut table: Table<'_>, server: &Server, journal: &JournalConfig) -> Self {
+        let listen = table.parsed("listen", scalar::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8081)));
+        let place = table.place_of("listen");
+        if !table.flag("allow_remote", false) && !listen.ip().is_loopback() {
+            place.refuse("is reachable from other machines; use 127.0.0.1, or set allow_remote = true");
+        }
+        if listen == server.listen && listen.port() != 0 {
+            place.refuse("is server.listen too; the admin API needs an address of its own");
+        }
+        let token_file = match table.parsed("token_file", path) {
+            Some(file) => place.folder().join(file),
+            None => journal.dir.join("admin.token"),
+        };
+        table.done();
+        Self { listen, token_file }
+    }
+}
+
+impl JournalConfig {
+    /// The most MiB of anything: a TiB.
+    const MIB_MAX: u32 = 1 << 20;
+
+    fn read(mut table: Table<'_>) -> Self {
+        let dir = table.parsed("dir", path).unwrap_or(PathBuf::from("backstop-data"));
+        let journal = Self {
+            dir: table.place.folder().join(dir),
+            segment_bytes: table.mib("segment_mib", 1..=1024, 64),
+            ballast_bytes: table.mib("ballast_mib", 1..=Self::MIB_MAX, 64),
+            disk_free_min_bytes: table.mib("disk_free_min_mib", 1..=Self::MIB_MAX, 256),
+            index_cache_bytes: table.mib("index_cache_mib", 1..=Self::MIB_MAX, 64),
+        };
+        table.done();
+        journal
+    }
+}
+
+impl DeliveryLimits {
+    fn read(mut table: Table<'_>) -> Self {
+        let limits = Self {
+            in_flight_max: table.count("in_flight_max", 1..=100_000, 256),
+            active_max_per_endpoint: table.count("active_max_per_endpoint", 1..=1_000_000, 1000),
+            cache_bytes: table.mib("cache_mib", 1..=JournalConfig::MIB_MAX, 64),
+        };
+        table.done();
+        limits
+    }
+}
+
+impl Log {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+    fn read(mut table: Table<'_>) -> Self {
+        let format = |text: &str| match text {
+            "json" => Ok(LogFormat::Json),
+            "text" => Ok(LogFormat::Text),
+            _ => Err("must be \"json\" or \"text\"".to_owned()),
+        };
+        let level = |text: &str| {
+            if Self::LEVELS.contains(&text) {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("must be one of {}", Self::LEVELS.join(", ")))
+            }
+        };
+        let log = Self {
+            format: table.parsed("format", format).unwrap_or(LogFormat::Json),
+            level: table.parsed("level", level).unwrap_or("info".to_owned()),
+        };
+        table.done();
+        log
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') { Err("must be a path".to_owned()) } else { Ok(text.into()) }
+}
+
+/// The text of a file of at most [`FILE_MAX_BYTES`].
+fn read_capped(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = std::fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
+    match u64::try_from(length) {
+        Ok(bytes) if bytes <= FILE_MAX_BYTES => Ok(text),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {FILE_MAX_BYTES} bytes"))),
+    }
+}
