@@ -1,10 +1,12 @@
 //! backstop: a webhook reliability gateway with replay.
 
-#[cfg(feature = "server")]
-pub mod config;
 pub mod core;
 
+#[cfg(feature = "server")]
+pub mod config;
 #[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
 pub mod journal;
+#[cfg(feature = "server")]
+pub mod telemetry;

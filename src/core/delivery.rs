@@ -91,6 +91,8 @@ pub enum Reason {
     Operator = 10,
     /// Expired: it waited longer than retention keeps.
     Retention = 11,
+    /// Dead: the event's record was damaged on disk; there is nothing to send.
+    Lost = 12,
 }
 
 /// A move that the state machine does not know.
@@ -218,7 +220,7 @@ impl Status {
 
 impl Reason {
     /// Every reason, in code order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Received,
         Self::Replayed,
         Self::Backoff,
@@ -230,6 +232,7 @@ impl Reason {
         Self::Rejected,
         Self::Operator,
         Self::Retention,
+        Self::Lost,
     ];
 
     /// The reason with this code on disk.
@@ -259,6 +262,7 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::Operator => "operator",
             Self::Retention => "retention",
+            Self::Lost => "lost",
         }
     }
 }

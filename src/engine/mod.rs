@@ -1,18 +1,40 @@
 //! The engine: takes events in, keeps deliveries going, does what operators ask.
 //!
-//! The parts by role: the scheduler (core) decides, the dispatcher drives, the committer writes, the
-//! transport sends. The engine knows time only through [`Clock`] and the network only through
-//! [`Transport`], so that a simulation can hand it both.
+//! The parts by role: the scheduler (core) decides, the [`dispatcher`] drives, the [`committer`] writes,
+//! the [`Transport`] sends, the [`replayer`] works replays off. The engine knows time only through
+//! [`Clock`] and the network only through [`Transport`], so that a simulation can hand it both.
+//!
+//! Invariants: nothing is acknowledged before its commit returned; the scheduler hears of a change only
+//! after that; nobody but the committer commits.
 
+mod committer;
+mod dispatcher;
+mod recent;
+mod replayer;
+
+use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
 use crate::core::endpoint::Endpoint;
-use crate::core::event::Event;
-use crate::core::id::{DeliveryId, ReplayId};
+use crate::core::event::{Draft, Event};
+use crate::core::filter::Filter;
+use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
+use crate::core::name::Name;
+use crate::core::replay::{Replay, ReplayState};
+use crate::core::route::RouteTable;
+use crate::core::scheduler::{LaneView, Limits};
 use crate::core::timestamp::Timestamp;
+use crate::journal::{Change, Journal, JournalError, Receipt, Redelivery};
+use committer::Committer;
+use dispatcher::Command;
+use replayer::Replayer;
 
 /// What time it is.
 pub trait Clock: Send + Sync + 'static {
@@ -55,4 +77,378 @@ pub struct Sending {
 pub trait Transport: Send + Sync + 'static {
     /// Sends; the future ends within the endpoint's timeout.
     fn send(&self, sending: Sending) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+}
+
+/// What the engine is built from.
+pub struct Parts {
+    /// Where everything is stored.
+    pub journal: Arc<dyn Journal>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How attempts are sent.
+    pub transport: Arc<dyn Transport>,
+    /// Where deliveries can go.
+    pub endpoints: Vec<Endpoint>,
+    /// Which events go where.
+    pub routes: RouteTable,
+    /// Bounds of the scheduler.
+    pub limits: Limits,
+    /// Memory for events that were just accepted, in bytes.
+    pub recent_max_bytes: u64,
+    /// Accepted requests that may wait for the disk at a time.
+    pub accept_queue_max: usize,
+    /// Seed of ids and jitter.
+    pub seed: u64,
+}
+
+/// A handle on the running engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    endpoints: HashMap<Name, Arc<Endpoint>>,
+    routes: RouteTable,
+    committer: Committer,
+    dispatcher: mpsc::UnboundedSender<Command>,
+    replayer: Replayer,
+    accept_slots: Arc<Semaphore>,
+    health: watch::Sender<Health>,
+}
+
+/// Whether the engine can be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It runs.
+    Running,
+    /// It is being stopped: no new events.
+    Stopping,
+    /// The journal failed; the process must end and start again.
+    Failed(String),
+}
+
+/// An accepted event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id; for a duplicate the first one's.
+    pub id: EventId,
+    /// Whether it was there already.
+    pub duplicate: bool,
+}
+
+/// Why an event is not taken now. The sender should come again: nothing was lost, nothing acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// Too many requests wait for the disk.
+    Busy,
+    /// The disk is full.
+    Full,
+    /// The gateway is being stopped.
+    Stopping,
+    /// The journal failed.
+    Failed(String),
+}
+
+/// Why an operator's request is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDone {
+    /// There is no such event, delivery or replay.
+    Missing,
+    /// The config has no such endpoint.
+    UnknownEndpoint(Name),
+    /// An attempt is on its way; ask again when it has ended.
+    InFlight,
+    /// It has ended already.
+    Ended,
+    /// A delivery of this event to this endpoint is waiting already.
+    AlreadyScheduled,
+    /// The request makes no sense, and why.
+    Invalid(String),
+    /// The journal failed.
+    Journal(JournalError),
+}
+
+impl Engine {
+    /// Starts the engine on the current runtime: what the journal holds unfinished goes on at once.
+    pub fn start(parts: Parts) -> Result<Self, JournalError> {
+        let endpoints: HashMap<Name, Arc<Endpoint>> =
+            parts.endpoints.iter().map(|endpoint| (endpoint.name.clone(), Arc::new(endpoint.clone()))).collect();
+        let (health, _) = watch::channel(Health::Running);
+        let (dispatcher, commands) = mpsc::unbounded_channel();
+        let mut rng = fastrand::Rng::with_seed(parts.seed);
+        let ids = IdSource::after(parts.journal.last_id());
+        let committer = Committer::start(
+            Arc::clone(&parts.journal),
+            dispatcher.clone(),
+            health.clone(),
+            (ids, fastrand::Rng::with_seed(rng.u64(..))),
+        )?;
+        let replayer = Replayer::start(
+            Arc::clone(&parts.journal),
+            Arc::clone(&parts.clock),
+            committer.clone(),
+            dispatcher.clone(),
+        );
+        let shared = Shared {
+            journal: Arc::clone(&parts.journal),
+            clock: Arc::clone(&parts.clock),
+            endpoints: endpoints.clone(),
+            routes: parts.routes,
+            committer: committer.clone(),
+            dispatcher: dispatcher.clone(),
+            replayer,
+            accept_slots: Arc::new(Semaphore::new(parts.accept_queue_max)),
+            health,
+        };
+        dispatcher::start(
+            dispatcher::Parts {
+                journal: parts.journal,
+                clock: parts.clock,
+                transport: parts.transport,
+                endpoints,
+                limits: parts.limits,
+                recent_max_bytes: parts.recent_max_bytes,
+                committer,
+                own_commands: dispatcher,
+                rng,
+            },
+            commands,
+        );
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Routes and stores an event. On `Ok` it is durable.
+    pub async fn accept(&self, mut draft: Draft) -> Result<Accepted, NotAccepted> {
+        let shared = &self.shared;
+        match &*shared.health.borrow() {
+            Health::Running => {}
+            Health::Stopping => return Err(NotAccepted::Stopping),
+            Health::Failed(why) => return Err(NotAccepted::Failed(why.clone())),
+        }
+        if shared.journal.is_full() {
+            return Err(NotAccepted::Full);
+        }
+        let slot = Arc::clone(&shared.accept_slots).try_acquire_owned().map_err(|_| NotAccepted::Busy)?;
+        draft.endpoints = shared.routes.fan_out(&draft);
+        let (reply, answer) = oneshot::channel();
+        shared.committer.accept(draft, shared.clock.now(), slot, reply);
+        match answer.await {
+            Ok(Ok(accepted)) => Ok(accepted),
+            Ok(Err(JournalError::Full(_))) => Err(NotAccepted::Full),
+            Ok(Err(error)) => Err(NotAccepted::Failed(error.to_string())),
+            Err(_) => Err(NotAccepted::Stopping),
+        }
+    }
+
+    /// Takes a scheduled delivery back.
+    pub async fn cancel(&self, id: DeliveryId) -> Result<(), NotDone> {
+        let view = self.read(move |journal| journal.entry(id.event)).await?.ok_or(NotDone::Missing)?;
+        let delivery = view.deliveries.into_iter().find(|delivery| delivery.id == id).ok_or(NotDone::Missing)?;
+        if delivery.state.is_terminal() {
+            return Err(NotDone::Ended);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Cancel { id, endpoint: delivery.endpoint, reply });
+        answer.await.map_err(|_| NotDone::Journal(JournalError::Closed))?.map_err(|_| NotDone::InFlight)?;
+        match self.commit(Change::Cancel { id, at: self.shared.clock.now() }).await? {
+            Receipt::Missing => Err(NotDone::Missing),
+            Receipt::Stale => Err(NotDone::Ended),
+            _ => Ok(()),
+        }
+    }
+
+    /// Delivers an event again: to `to`, or to every endpoint it was ever routed or replayed to.
+    ///
+    /// Without `force`, endpoints with a delivery of it still waiting are left out; if that leaves none, an error.
+    pub async fn replay_event(
+        &self,
+        event: EventId,
+        to: Option<Name>,
+        force: bool,
+    ) -> Result<Vec<(DeliveryId, Name)>, NotDone> {
+        let view = self.read(move |journal| journal.entry(event)).await?.ok_or(NotDone::Missing)?;
+        let mut targets: Vec<Name> = match to {
+            Some(to) => vec![to],
+            None => view.deliveries.into_iter().map(|delivery| delivery.endpoint).collect(),
+        };
+        let mut seen = std::collections::HashSet::new();
+        targets.retain(|target| seen.insert(target.clone()));
+        if targets.is_empty() {
+            return Err(NotDone::Invalid("the event was routed nowhere; name an endpoint to send it to".to_owned()));
+        }
+        if let Some(unknown) = targets.iter().find(|target| !self.shared.endpoints.contains_key(*target)) {
+            return Err(NotDone::UnknownEndpoint(unknown.clone()));
+        }
+        let mut made = Vec::new();
+        for endpoint in targets {
+            let at = self.shared.clock.now();
+            match self.commit(Change::Redeliver(Redelivery { event, endpoint, at, force })).await? {
+                Receipt::Made(deliveries) => made.extend(deliveries),
+                Receipt::Missing => return Err(NotDone::Missing),
+                _ => {}
+            }
+        }
+        if made.is_empty() {
+            return Err(NotDone::AlreadyScheduled);
+        }
+        self.tell(Command::Made(made.clone()));
+        Ok(made)
+    }
+
+    /// Delivers the event of a delivery again to the same endpoint.
+    pub async fn replay_delivery(&self, id: DeliveryId, force: bool) -> Result<Vec<(DeliveryId, Name)>, NotDone> {
+        let view = self.read(move |journal| journal.entry(id.event)).await?.ok_or(NotDone::Missing)?;
+        let delivery = view.deliveries.into_iter().find(|delivery| delivery.id == id).ok_or(NotDone::Missing)?;
+        self.replay_event(id.event, Some(delivery.endpoint), force).await
+    }
+
+    /// Begins a replay of everything that fits now; the work goes on in the background.
+    pub async fn open_replay(&self, mut filter: Filter, to: Option<Name>) -> Result<Replay, NotDone> {
+        if let Some(unknown) = to.as_ref().filter(|to| !self.shared.endpoints.contains_key(*to)) {
+            return Err(NotDone::UnknownEndpoint(unknown.clone()));
+        }
+        if filter.unrouted && to.is_none() {
+            return Err(NotDone::Invalid("unrouted events went nowhere; name an endpoint to send them to".to_owned()));
+        }
+        let now = self.shared.clock.now();
+        // The freeze: what is accepted from now on is not meant.
+        filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
+        let id = self.shared.committer.replay_id(now);
+        let replay = Replay {
+            id,
+            created_at: now,
+            filter,
+            to,
+            cursor: None,
+            selected: 0,
+            queued: 0,
+            skipped: 0,
+            state: ReplayState::Running,
+        };
+        self.commit(Change::OpenReplay(replay.clone())).await?;
+        self.shared.replayer.wake();
+        Ok(replay)
+    }
+
+    /// Stops a replay; deliveries it has made stay.
+    pub async fn cancel_replay(&self, id: ReplayId) -> Result<(), NotDone> {
+        match self.commit(Change::CancelReplay { id, at: self.shared.clock.now() }).await? {
+            Receipt::Missing => Err(NotDone::Missing),
+            Receipt::Stale => Err(NotDone::Ended),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the journal on a thread that may block.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        read_blocking(Arc::clone(&self.shared.journal), read).await
+    }
+
+    /// How each endpoint's lane stands.
+    pub async fn lanes(&self) -> Vec<LaneView> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Lanes(reply));
+        answer.await.unwrap_or_default()
+    }
+
+    /// The endpoints of the config.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.shared.endpoints.values()
+    }
+
+    /// Whether new events would be refused for lack of room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.journal.is_full()
+    }
+
+    /// Now, by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Follows the engine's health.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// Takes no new events, lets attempts on their way end (at most for `deadline`), closes the journal.
+    pub async fn stop(&self, deadline: Duration) -> Result<(), JournalError> {
+        self.shared.health.send_if_modified(|health| {
+            let running = *health == Health::Running;
+            if running {
+                *health = Health::Stopping;
+            }
+            running
+        });
+        self.shared.replayer.stop();
+        let (reply, drained) = oneshot::channel();
+        self.tell(Command::Stop(reply));
+        if tokio::time::timeout(deadline, drained).await.is_err() {
+            tracing::warn!("attempts are still on their way at the deadline; they will be made again");
+        }
+        self.shared.committer.stop().await;
+        self.read(|journal| journal.close()).await
+    }
+
+    async fn commit(&self, change: Change) -> Result<Receipt, NotDone> {
+        Ok(self.shared.committer.commit(change).await?)
+    }
+
+    fn tell(&self, command: Command) {
+        // A dispatcher that is gone has stopped; whoever waits for an answer sees the channel close.
+        let _told = self.shared.dispatcher.send(command).is_ok();
+    }
+}
+
+/// Reads the journal on a thread that may block.
+async fn read_blocking<T: Send + 'static>(
+    journal: Arc<dyn Journal>,
+    read: impl FnOnce(&dyn Journal) -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, JournalError> {
+    let reading = tokio::task::spawn_blocking(move || read(&*journal));
+    reading.await.unwrap_or_else(|error| Err(JournalError::Failed(format!("reading panicked: {error}"))))
+}
+
+impl From<JournalError> for NotDone {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl fmt::Display for NotAccepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("too many requests wait for the disk; send it again"),
+            Self::Full => {
+                f.write_str("the disk is nearly full; deliveries go on, new events are not taken until there is room")
+            }
+            Self::Stopping => f.write_str("the gateway is being stopped; send it again"),
+            Self::Failed(_) => f.write_str("the journal failed; the gateway is ending"),
+        }
+    }
+}
+
+impl fmt::Display for NotDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is no such thing here"),
+            Self::UnknownEndpoint(name) => write!(f, "the config has no endpoint `{name}`"),
+            Self::InFlight => f.write_str("an attempt is on its way; ask again when it has ended"),
+            Self::Ended => f.write_str("it has ended already"),
+            Self::AlreadyScheduled => {
+                f.write_str("a delivery of this event is waiting already; use force to make another")
+            }
+            Self::Invalid(why) => f.write_str(why),
+            Self::Journal(error) => write!(f, "{error}"),
+        }
+    }
 }

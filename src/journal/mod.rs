@@ -65,7 +65,7 @@ pub trait Journal: Send + Sync + 'static {
     /// What is known of an event and its deliveries, without headers, body and attempts.
     fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError>;
 
-    /// The whole event.
+    /// The whole event. `None` if it is unknown, or its record was damaged on disk while its entry was not.
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, JournalError>;
 
     /// The attempts of a delivery, first to last.

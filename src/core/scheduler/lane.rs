@@ -175,9 +175,13 @@ impl Lane {
         self.held_until = self.held_until.max(now.after(span));
     }
 
-    /// Why a permanent outcome is permanent: 410 is the only one that no policy has to name.
-    pub(super) fn permanent_reason(status: Option<u16>) -> Reason {
-        if status == Some(410) { Reason::Gone } else { Reason::Rejected }
+    /// Why a permanent outcome is permanent: 410 is the only status that no policy has to name.
+    pub(super) const fn permanent_reason(status: Option<u16>) -> Reason {
+        match status {
+            Some(410) => Reason::Gone,
+            Some(_) => Reason::Rejected,
+            None => Reason::Lost,
+        }
     }
 
     /// Whether a turn could be of use: there is something, and a slot for it.

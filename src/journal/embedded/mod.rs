@@ -330,10 +330,10 @@ impl Journal for EmbeddedJournal {
 
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, JournalError> {
         let Some(entry) = self.inner.load(id)? else { return Ok(None) };
-        match self.inner.read(entry.place)? {
-            Some(Record::Accepted(event)) if event.id == id => Ok(Some(event)),
-            _ => Err(JournalError::Failed(format!("the log's record of {id} is damaged: its body is lost"))),
-        }
+        Ok(match self.inner.read(entry.place)? {
+            Some(Record::Accepted(event)) if event.id == id => Some(event),
+            _ => None,
+        })
     }
 
     fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, JournalError> {

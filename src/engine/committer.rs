@@ -1,0 +1,259 @@
+//! The committer: the only one who writes to the journal.
+//!
+//! A thread takes whatever waits, commits it as one group, and answers everyone in it. While the disk
+//! syncs one group the next gathers, so the cost of a sync is shared by all who wait for it.
+//!
+//! When the disk is full, new events are refused and the rest (outcomes of attempts that were made,
+//! operators' requests) waits and is tried again: an outcome must not be lost. When the journal fails,
+//! everyone is told and the engine's health says so; nothing is committed any more.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use super::dispatcher::Command;
+use super::{Accepted, Health};
+use crate::core::event::{Draft, Event};
+use crate::core::id::{IdSource, ReplayId};
+use crate::core::timestamp::Timestamp;
+use crate::journal::{Change, Journal, JournalError, Receipt};
+
+/// Most requests in a group.
+const GROUP_MAX: usize = 1024;
+/// Body bytes at which a group is closed.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// How long to wait before trying again on a full disk.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
+type AcceptReply = oneshot::Sender<Result<Accepted, JournalError>>;
+type CommitReply = Box<dyn FnOnce(Result<Receipt, JournalError>) + Send>;
+
+/// A handle on the committer. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Committer {
+    requests: Sender<Request>,
+    ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+enum Request {
+    Accept { draft: Draft, received_at: Timestamp, reply: AcceptReply, _slot: OwnedSemaphorePermit },
+    Commit { change: Change, reply: CommitReply },
+    Stop,
+}
+
+/// Who waits for a change of the group at hand.
+enum Waiting {
+    Accept(Arc<Event>, AcceptReply, OwnedSemaphorePermit),
+    Commit(CommitReply),
+}
+
+struct Thread {
+    journal: Arc<dyn Journal>,
+    requests: Receiver<Request>,
+    dispatcher: mpsc::UnboundedSender<Command>,
+    health: watch::Sender<Health>,
+    ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
+    changes: Vec<Change>,
+    waiting: Vec<Waiting>,
+    stopping: bool,
+}
+
+impl Committer {
+    pub(super) fn start(
+        journal: Arc<dyn Journal>,
+        dispatcher: mpsc::UnboundedSender<Command>,
+        health: watch::Sender<Health>,
+        ids: (IdSource, fastrand::Rng),
+    ) -> Result<Self, JournalError> {
+        let (requests, received) = channel();
+        let ids = Arc::new(Mutex::new(ids));
+        let mut thread = Thread {
+            journal,
+            requests: received,
+            dispatcher,
+            health,
+            ids: Arc::clone(&ids),
+            changes: Vec::new(),
+            waiting: Vec::new(),
+            stopping: false,
+        };
+        let spawned = std::thread::Builder::new().name("committer".to_owned()).spawn(move || thread.run());
+        let thread = spawned.map_err(|error| JournalError::Open(format!("no thread for the committer: {error}")))?;
+        Ok(Self { requests, ids, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Stores an event; `reply` hears of it once it is durable. Its id is given in commit order.
+    pub(super) fn accept(&self, draft: Draft, received_at: Timestamp, slot: OwnedSemaphorePermit, reply: AcceptReply) {
+        self.send(Request::Accept { draft, received_at, reply, _slot: slot });
+    }
+
+    /// Stores a change and waits until it is durable.
+    pub(super) async fn commit(&self, change: Change) -> Result<Receipt, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.commit_then(change, move |result| drop(reply.send(result)));
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Stores a change and calls `then` once it is durable, on the committer's thread.
+    pub(super) fn commit_then(
+        &self,
+        change: Change,
+        then: impl FnOnce(Result<Receipt, JournalError>) + Send + 'static,
+    ) {
+        self.send(Request::Commit { change, reply: Box::new(then) });
+    }
+
+    pub(super) fn replay_id(&self, now: Timestamp) -> ReplayId {
+        let (ids, rng) = &mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.replay(now, rng)
+    }
+
+    /// Commits what was asked before, then ends.
+    pub(super) async fn stop(&self) {
+        self.send(Request::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join().is_ok());
+            if !joined.await.unwrap_or(false) {
+                tracing::error!("the committer panicked");
+            }
+        }
+    }
+
+    fn send(&self, request: Request) {
+        // A committer that has ended drops the request, and with it the reply: the caller sees that.
+        let _sent = self.requests.send(request).is_ok();
+    }
+}
+
+impl Thread {
+    fn run(&mut self) {
+        while !self.stopping || !self.changes.is_empty() {
+            if !self.gather() {
+                return;
+            }
+            if !self.changes.is_empty() {
+                self.commit();
+            }
+        }
+    }
+
+    /// Collects a group: whatever waits. Left-over changes of a full disk wait only a moment for company.
+    fn gather(&mut self) -> bool {
+        let first = if self.changes.is_empty() {
+            self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            self.requests.recv_timeout(FULL_PAUSE)
+        };
+        let mut next = match first {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        let mut bytes = 0;
+        while let Some(request) = next {
+            bytes += self.add(request);
+            let has_room = self.changes.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX;
+            next = if has_room { self.requests.try_recv().ok() } else { None };
+        }
+        true
+    }
+
+    fn add(&mut self, request: Request) -> usize {
+        match request {
+            Request::Accept { draft, received_at, reply, _slot } => {
+                let id = {
+                    let (ids, rng) = &mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+                    ids.event(received_at, rng)
+                };
+                let bytes = draft.body.len();
+                let event = Arc::new(Event { id, received_at, draft });
+                self.changes.push(Change::Accept(Arc::clone(&event)));
+                self.waiting.push(Waiting::Accept(event, reply, _slot));
+                bytes
+            }
+            Request::Commit { change, reply } => {
+                self.changes.push(change);
+                self.waiting.push(Waiting::Commit(reply));
+                0
+            }
+            Request::Stop => {
+                self.stopping = true;
+                0
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        assert_eq!(self.changes.len(), self.waiting.len(), "every change has someone who waits for it");
+        match self.journal.commit(&self.changes) {
+            Ok(receipts) => {
+                self.changes.clear();
+                self.answer(receipts);
+            }
+            Err(JournalError::Full(why)) => self.keep_what_must_not_be_lost(&why),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn answer(&mut self, receipts: Vec<Receipt>) {
+        let mut accepted = Vec::new();
+        for (waiting, receipt) in self.waiting.drain(..).zip(receipts) {
+            match waiting {
+                Waiting::Accept(event, reply, _slot) => {
+                    let id = event.id;
+                    let answer = match receipt {
+                        Receipt::Duplicate(first) => Accepted { id: first, duplicate: true },
+                        _ => {
+                            accepted.push(event);
+                            Accepted { id, duplicate: false }
+                        }
+                    };
+                    // A sender that has gone will send again and be told that it is a duplicate.
+                    let _heard = reply.send(Ok(answer)).is_ok();
+                }
+                Waiting::Commit(reply) => reply(Ok(receipt)),
+            }
+        }
+        if !accepted.is_empty() {
+            let _told = self.dispatcher.send(Command::Accepted(accepted)).is_ok();
+        }
+    }
+
+    /// The disk is full: new events are refused, everything else stays for the next group.
+    fn keep_what_must_not_be_lost(&mut self, why: &str) {
+        let changes = std::mem::take(&mut self.changes);
+        let waiting = std::mem::take(&mut self.waiting);
+        for (change, waiting) in changes.into_iter().zip(waiting) {
+            match waiting {
+                Waiting::Accept(_, reply, _slot) => {
+                    let _heard = reply.send(Err(JournalError::Full(why.to_owned()))).is_ok();
+                }
+                // At the end nobody waits for room: what is not committed is done again after the restart.
+                Waiting::Commit(reply) if self.stopping => reply(Err(JournalError::Full(why.to_owned()))),
+                Waiting::Commit(reply) => {
+                    self.changes.push(change);
+                    self.waiting.push(Waiting::Commit(reply));
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &JournalError) {
+        tracing::error!(%error, "the journal failed; nothing is acknowledged any more");
+        self.health.send_replace(Health::Failed(error.to_string()));
+        self.changes.clear();
+        for waiting in self.waiting.drain(..) {
+            match waiting {
+                Waiting::Accept(_, reply, _slot) => {
+                    let _heard = reply.send(Err(error.clone())).is_ok();
+                }
+                Waiting::Commit(reply) => reply(Err(error.clone())),
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The dispatcher drives the scheduler: the only loop with `select!`.
+//!
+//! It performs what the scheduler decides (send this, ask the journal for more) and tells it what came of
+//! it. It never waits for anything but the next command or the scheduler's next deadline.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::committer::Committer;
+use super::recent::Recent;
+use super::{Clock, Sending, Transport, read_blocking};
+use crate::core::attempt::{Attempt, Failure, FailureClass, Outcome, Reply};
+use crate::core::endpoint::Endpoint;
+use crate::core::event::Event;
+use crate::core::id::{DeliveryId, EventId};
+use crate::core::name::Name;
+use crate::core::scheduler::{Active, Busy, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
+use crate::core::timestamp::{Timestamp, duration_millis};
+use crate::journal::{Change, Journal, JournalError, Settlement};
+use crate::telemetry;
+
+/// Commands taken in one go before the scheduler is asked again.
+const COMMANDS_MAX: usize = 256;
+/// The longest sleep: a wall clock that was set is noticed within this.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// How often the scheduler's marks are remembered.
+const MARK_PERIOD: Duration = Duration::from_secs(1);
+/// How long to wait before asking again a journal that could not be read.
+const REFILL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the dispatcher is told.
+pub(super) enum Command {
+    /// These events are durable.
+    Accepted(Vec<Arc<Event>>),
+    /// These deliveries of old events are durable.
+    Made(Vec<(DeliveryId, Name)>),
+    /// An attempt has ended.
+    Attempted(DeliveryId, Attempt),
+    /// An attempt's outcome is durable.
+    Settled(DeliveryId),
+    /// The journal's answers.
+    Fresh(Name, Fresh),
+    Waiting(Name, Vec<Active>, bool),
+    /// Take this delivery out, if it is not on its way.
+    Cancel {
+        id: DeliveryId,
+        endpoint: Name,
+        reply: oneshot::Sender<Result<(), Busy>>,
+    },
+    /// How do the lanes stand?
+    Lanes(oneshot::Sender<Vec<LaneView>>),
+    /// Send nothing more; answer when nothing is on its way.
+    Stop(oneshot::Sender<()>),
+}
+
+pub(super) struct Parts {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) endpoints: HashMap<Name, Arc<Endpoint>>,
+    pub(super) limits: Limits,
+    pub(super) recent_max_bytes: u64,
+    pub(super) committer: Committer,
+    pub(super) own_commands: mpsc::UnboundedSender<Command>,
+    pub(super) rng: fastrand::Rng,
+}
+
+struct Dispatcher {
+    parts: Parts,
+    scheduler: Scheduler,
+    recent: Recent,
+    marked_at: Timestamp,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+/// Starts the loop on the current runtime. It ends after [`Command::Stop`].
+pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
+    let mut endpoints: Vec<(Endpoint, EventId)> =
+        parts.endpoints.values().map(|endpoint| ((**endpoint).clone(), parts.journal.mark(&endpoint.name))).collect();
+    endpoints.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    let scheduler = Scheduler::new(parts.limits, endpoints);
+    let recent = Recent::new(parts.recent_max_bytes);
+    let dispatcher = Dispatcher { parts, scheduler, recent, marked_at: Timestamp::ZERO, stopping: None };
+    tokio::spawn(dispatcher.run(commands));
+}
+
+impl Dispatcher {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut batch = Vec::with_capacity(COMMANDS_MAX);
+        loop {
+            let now = self.parts.clock.now();
+            if self.stopping.is_none() {
+                self.dispatch(now);
+                self.refill();
+            }
+            self.mark(now);
+            if self.scheduler.in_flight() == 0
+                && let Some(stopped) = self.stopping.take()
+            {
+                self.remember_marks();
+                let _heard = stopped.send(()).is_ok();
+                return;
+            }
+            tokio::select! {
+                _received = commands.recv_many(&mut batch, COMMANDS_MAX) => {}
+                () = tokio::time::sleep(self.sleep(now)) => {}
+            }
+            for command in batch.drain(..) {
+                self.handle(command);
+            }
+        }
+    }
+
+    fn sleep(&self, now: Timestamp) -> Duration {
+        let due = self.scheduler.poll_timeout().filter(|_| self.stopping.is_none());
+        due.map_or(SLEEP_MAX, |due| due.since(now)).clamp(Duration::from_millis(1), SLEEP_MAX)
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Accepted(events) => events.into_iter().for_each(|event| self.handle_accepted(event)),
+            Command::Made(deliveries) => {
+                let now = self.parts.clock.now();
+                deliveries.iter().for_each(|(id, endpoint)| self.scheduler.handle_replayed(*id, endpoint, now));
+            }
+            Command::Attempted(id, attempt) => self.handle_attempted(id, attempt),
+            Command::Settled(id) => self.scheduler.handle_settled(id),
+            Command::Fresh(endpoint, fresh) => self.scheduler.handle_fresh(&endpoint, fresh),
+            Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, waiting, end),
+            Command::Cancel { id, endpoint, reply } => {
+                let _heard = reply.send(self.scheduler.handle_cancel(id, &endpoint)).is_ok();
+            }
+            Command::Lanes(reply) => {
+                let _heard = reply.send(self.scheduler.lanes().collect()).is_ok();
+            }
+            Command::Stop(reply) => self.stopping = Some(reply),
+        }
+    }
+
+    fn handle_accepted(&mut self, event: Arc<Event>) {
+        for (slot, endpoint) in event.draft.endpoints.iter().enumerate() {
+            let Ok(slot) = u16::try_from(slot) else { break };
+            self.scheduler.handle_accepted(event.id.delivery(slot), endpoint, event.received_at);
+        }
+        self.recent.add(event);
+    }
+
+    /// Decided here, committed by the committer, released when it says so.
+    fn handle_attempted(&mut self, id: DeliveryId, attempt: Attempt) {
+        let now = self.parts.clock.now();
+        let decided = self.scheduler.handle_outcome(now, id, &attempt, &mut self.parts.rng);
+        let Some(Transition { id, step, reason }) = decided else { return };
+        telemetry::attempt(id, &attempt, step, reason);
+        let own = self.parts.own_commands.clone();
+        let settle = Change::Settle(Settlement { id, attempt, step, reason });
+        self.parts.committer.commit_then(settle, move |result| match result {
+            // A stale settlement (the delivery was cancelled meanwhile) frees the slot as well.
+            Ok(_) => {
+                let _told = own.send(Command::Settled(id)).is_ok();
+            }
+            // The journal has failed, and the process is ending: the attempt will be made again.
+            Err(error) => tracing::error!(delivery = %id, %error, "an outcome could not be stored"),
+        });
+    }
+
+    fn dispatch(&mut self, now: Timestamp) {
+        while let Some(dispatch) = self.scheduler.poll_dispatch(now) {
+            let Some(endpoint) = self.parts.endpoints.get(&dispatch.endpoint).cloned() else { continue };
+            let recent = if dispatch.attempt == 1 { self.recent.take(dispatch.id.event) } else { None };
+            let try_it = Try {
+                journal: Arc::clone(&self.parts.journal),
+                clock: Arc::clone(&self.parts.clock),
+                transport: Arc::clone(&self.parts.transport),
+                endpoint,
+                dispatch,
+                recent,
+            };
+            let own = self.parts.own_commands.clone();
+            tokio::spawn(async move {
+                let id = try_it.dispatch.id;
+                let attempt = try_it.run().await;
+                let _told = own.send(Command::Attempted(id, attempt)).is_ok();
+            });
+        }
+    }
+
+    fn refill(&mut self) {
+        while let Some(refill) = self.scheduler.poll_refill() {
+            let journal = Arc::clone(&self.parts.journal);
+            let own = self.parts.own_commands.clone();
+            tokio::spawn(async move {
+                let answer = loop {
+                    match ask(Arc::clone(&journal), refill.clone()).await {
+                        Ok(answer) => break answer,
+                        Err(JournalError::Closed) => return,
+                        Err(error) => {
+                            tracing::error!(%error, "the backlog could not be read");
+                            tokio::time::sleep(REFILL_PAUSE).await;
+                        }
+                    }
+                };
+                let _told = own.send(answer).is_ok();
+            });
+        }
+    }
+
+    fn mark(&mut self, now: Timestamp) {
+        if now.since(self.marked_at) >= MARK_PERIOD || now < self.marked_at {
+            self.marked_at = now;
+            self.remember_marks();
+        }
+    }
+
+    fn remember_marks(&self) {
+        for (endpoint, mark) in self.scheduler.marks() {
+            self.parts.journal.set_mark(endpoint, mark);
+        }
+    }
+}
+
+async fn ask(journal: Arc<dyn Journal>, refill: Refill) -> Result<Command, JournalError> {
+    read_blocking(journal, move |journal| {
+        Ok(match refill {
+            Refill::Fresh { endpoint, after, limit } => {
+                let fresh = journal.fresh(&endpoint, after, limit)?;
+                Command::Fresh(endpoint, fresh)
+            }
+            Refill::Waiting { endpoint, limit } => {
+                let (waiting, end) = journal.waiting(&endpoint, limit)?;
+                Command::Waiting(endpoint, waiting, end)
+            }
+        })
+    })
+    .await
+}
+
+/// One attempt, from finding the event to knowing what came back.
+struct Try {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    endpoint: Arc<Endpoint>,
+    dispatch: Dispatch,
+    recent: Option<Arc<Event>>,
+}
+
+impl Try {
+    async fn run(self) -> Attempt {
+        let number = self.dispatch.attempt;
+        let permanent = self.endpoint.permanent.clone();
+        let started_at = self.clock.now();
+        let began = Instant::now();
+        // A bug in a transport must not take the slot with it for ever.
+        let sent = AssertUnwindSafe(self.send(started_at)).catch_unwind().await;
+        let reply = sent.unwrap_or_else(|_| Some(not_sent("sending panicked; this is a bug in backstop")));
+        let took_ms = u32::try_from(duration_millis(began.elapsed())).unwrap_or(u32::MAX);
+        match reply {
+            Some(reply) => {
+                let outcome = Outcome::classify(&reply, &permanent);
+                Attempt { number, started_at, took_ms, reply, outcome }
+            }
+            None => {
+                let reply = not_sent("the event's record in the log is damaged: there is nothing to send");
+                Attempt { number, started_at, took_ms, reply, outcome: Outcome::Permanent }
+            }
+        }
+    }
+
+    /// `None` if the event is lost.
+    async fn send(self, now: Timestamp) -> Option<Reply> {
+        let delivery = self.dispatch.id;
+        let (event, replay, again) = match self.recent {
+            Some(event) => (event, None, false),
+            None => {
+                let read = read_blocking(self.journal, move |journal| {
+                    let view = journal.entry(delivery.event)?;
+                    let found = view.and_then(|view| view.deliveries.into_iter().find(|known| known.id == delivery));
+                    Ok((journal.event(delivery.event)?, found))
+                });
+                match read.await {
+                    Ok((Some(event), Some(known))) => {
+                        let original = usize::from(delivery.slot) < event.draft.endpoints.len();
+                        (event, known.replay, !original)
+                    }
+                    Ok(_) => return None,
+                    Err(error) => return Some(not_sent(&format!("the event could not be read: {error}"))),
+                }
+            }
+        };
+        let sending =
+            Sending { endpoint: self.endpoint, event, delivery, attempt: self.dispatch.attempt, replay, again, now };
+        Some(self.transport.send(sending).await)
+    }
+}
+
+fn not_sent(detail: &str) -> Reply {
+    Reply::Failure(Failure { class: FailureClass::NotSent, detail: detail.to_owned() })
+}

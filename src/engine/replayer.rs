@@ -1,0 +1,130 @@
+//! The replayer works replays off, oldest first, a slice at a time.
+//!
+//! Each slice's deliveries and the replay's cursor are one commit: after a crash it goes on exactly behind
+//! the last one. Pace, canary and per-type age come later; [`slice`] is their place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::committer::Committer;
+use super::dispatcher::Command;
+use super::{Clock, read_blocking};
+use crate::core::id::{DeliveryId, EventId};
+use crate::core::name::Name;
+use crate::core::replay::{Replay, ReplayState};
+use crate::journal::{Advance, Change, Journal, JournalError, Query, Receipt};
+
+/// Deliveries made in one commit.
+const SLICE_MAX: usize = 256;
+/// How long to wait before going on after the journal could not be read.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// A handle on the replayer.
+pub(super) struct Replayer {
+    woken: Arc<Notify>,
+    stop: watch::Sender<bool>,
+}
+
+struct Task {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    committer: Committer,
+    dispatcher: mpsc::UnboundedSender<Command>,
+}
+
+/// What a slice of a replay came to.
+struct Slice {
+    items: Vec<(EventId, Name)>,
+    cursor: Option<DeliveryId>,
+    finished: bool,
+}
+
+impl Replayer {
+    /// Starts the task on the current runtime; replays that a former process left go on.
+    pub(super) fn start(
+        journal: Arc<dyn Journal>,
+        clock: Arc<dyn Clock>,
+        committer: Committer,
+        dispatcher: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let woken = Arc::new(Notify::new());
+        woken.notify_one();
+        let (stop, mut stopped) = watch::channel(false);
+        let task = Task { journal, clock, committer, dispatcher };
+        let wake = Arc::clone(&woken);
+        tokio::spawn(async move {
+            let forever = async {
+                loop {
+                    wake.notified().await;
+                    task.work_off().await;
+                }
+            };
+            tokio::select! {
+                () = forever => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+        Self { woken, stop }
+    }
+
+    /// There is something new to do.
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Task {
+    /// Works until no replay is running.
+    async fn work_off(&self) {
+        loop {
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) | Err(JournalError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "a replay could not go on");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// One slice of the oldest running replay; whether there was one.
+    async fn step(&self) -> Result<bool, JournalError> {
+        let next = read_blocking(Arc::clone(&self.journal), |journal| {
+            let replays = journal.replays()?;
+            let running = replays.into_iter().rev().find(|replay| replay.state == ReplayState::Running);
+            running.map(|replay| Ok((replay.id, slice(journal, &replay)?))).transpose()
+        });
+        let Some((id, Slice { items, cursor, finished })) = next.await? else { return Ok(false) };
+        let advance = Advance { id, cursor, items, at: self.clock.now(), finished };
+        if let Receipt::Made(made) = self.committer.commit(Change::AdvanceReplay(advance)).await? {
+            let _told = self.dispatcher.send(Command::Made(made)).is_ok();
+        }
+        Ok(true)
+    }
+}
+
+/// The next fitting deliveries behind the replay's cursor.
+fn slice(journal: &dyn Journal, replay: &Replay) -> Result<Slice, JournalError> {
+    let filter = replay.filter.clone();
+    if filter.unrouted {
+        let after = replay.cursor.map(|cursor| cursor.event);
+        let page = journal.events(&Query { filter, after, newest_first: false, limit: SLICE_MAX })?;
+        let to = replay.to.iter();
+        let items = page.items.iter().flat_map(|view| to.clone().map(|to| (view.head.id, to.clone()))).collect();
+        let last = page.next.or(page.items.last().map(|view| view.head.id));
+        let cursor = last.map(|id| id.delivery(u16::MAX)).or(replay.cursor);
+        return Ok(Slice { items, cursor, finished: page.next.is_none() });
+    }
+    let page = journal.deliveries(&Query { filter, after: replay.cursor, newest_first: false, limit: SLICE_MAX })?;
+    let target = |endpoint: &Name| replay.to.clone().unwrap_or_else(|| endpoint.clone());
+    let items = page.items.iter().map(|(head, delivery)| (head.id, target(&delivery.endpoint))).collect();
+    let cursor = page.next.or(page.items.last().map(|(_, delivery)| delivery.id)).or(replay.cursor);
+    Ok(Slice { items, cursor, finished: page.next.is_none() })
+}
