@@ -3,4 +3,8 @@
 pub mod core;
 
 #[cfg(feature = "server")]
+pub mod deliver;
+#[cfg(feature = "server")]
+pub mod egress;
+#[cfg(feature = "server")]
 pub mod engine;
