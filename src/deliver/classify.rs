@@ -60,7 +60,9 @@ fn class(error: &reqwest::Error, sent_whole: bool) -> FailureClass {
 /// The class of an error before the connection stood.
 fn connect_class(error: &reqwest::Error) -> FailureClass {
     let secure = error.url().is_some_and(|url| url.scheme() == "https");
-    match find::<io::Error>(error).map(io::Error::kind) {
+    // The outer ones are wrappers of kind `Other`.
+    let innermost = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+    match innermost.map(io::Error::kind) {
         Some(ErrorKind::ConnectionRefused) => FailureClass::Refused,
         // Only a handshake talks before the connection stands, so only it can be hung up on.
         Some(
