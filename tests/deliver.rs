@@ -2,6 +2,7 @@
 //! every failure class from its real cause. The far ends are threads over `std::net`, so that each test
 //! says in a line what its endpoint does.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
