@@ -1,0 +1,128 @@
+//! Egress: where deliveries may go, and how names become addresses.
+//!
+//! Two doors lead out, and both are here: [`target`] looks at the parsed URL at every attempt, and
+//! [`Resolver`] answers every name that is dialled (the HTTP client never asks it for an address written
+//! as such). Promise: nothing is dialled that did not pass both, and for a name the address checked is
+//! the address dialled. Absent so far: the address policy (no private or link-local networks unless
+//! allowed), which will stand in exactly these two places; and a cache of names, which is the system
+//! resolver's business.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Resolves names through the system, as [`tokio::net::lookup_host`] does. Every error is a [`DnsError`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resolver;
+
+/// A name that could not be turned into an address.
+#[derive(Debug)]
+pub struct DnsError {
+    name: String,
+    cause: Option<io::Error>,
+}
+
+/// Why a text is not a place to deliver to. Never holds the text, which may carry a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetError {
+    /// It is not an absolute URL.
+    NotUrl,
+    /// Its scheme is neither http nor https.
+    Scheme,
+    /// It names no host.
+    NoHost,
+}
+
+/// The parsed URL of an endpoint, if a delivery may go there.
+///
+/// # Errors
+/// A [`TargetError`] if `text` is not an absolute http or https URL with a host.
+pub fn target(text: &str) -> Result<Url, TargetError> {
+    let url = Url::parse(text).map_err(|_| TargetError::NotUrl)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(TargetError::Scheme);
+    }
+    if url.has_host() { Ok(url) } else { Err(TargetError::NoHost) }
+}
+
+/// The certificate authorities this machine trusts. Empty where it has none: then every https endpoint
+/// fails its handshake, and everything else works.
+#[must_use]
+pub fn native_roots() -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    let (_added, ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if ignored > 0 {
+        tracing::warn!(ignored, "some of this machine's root certificates cannot be read");
+    }
+    if roots.is_empty() {
+        tracing::warn!("this machine has no root certificates: https endpoints cannot be reached");
+    }
+    roots
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let addresses = lookup(name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The addresses of `name`, at least one. The client puts the URL's port in place of the 0.
+async fn lookup(name: &str) -> Result<Vec<SocketAddr>, DnsError> {
+    let failed = |cause| DnsError { name: name.to_owned(), cause };
+    let found = tokio::net::lookup_host((name, 0)).await.map_err(|error| failed(Some(error)))?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    if addresses.is_empty() { Err(failed(None)) } else { Ok(addresses) }
+}
+
+impl fmt::Display for DnsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => write!(f, "{} cannot be resolved: {cause}", self.name),
+            None => write!(f, "{} has no address", self.name),
+        }
+    }
+}
+
+impl std::error::Error for DnsError {}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotUrl => "the endpoint's URL is not an absolute URL",
+            Self::Scheme => "the endpoint's URL is neither http nor https",
+            Self::NoHost => "the endpoint's URL names no host",
+        })
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_http_urls_are_targets() {
+        for good in ["http://127.0.0.1:1/x", "https://example.com", "HTTP://[::1]/?q=1"] {
+            assert!(target(good).is_ok(), "{good}");
+        }
+        assert_eq!(target("/relative"), Err(TargetError::NotUrl));
+        assert_eq!(target(""), Err(TargetError::NotUrl));
+        assert_eq!(target("http://"), Err(TargetError::NotUrl));
+        assert_eq!(target("file:///etc/passwd"), Err(TargetError::Scheme));
+        assert_eq!(target("data:text/plain,x"), Err(TargetError::Scheme));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_or_the_error_says_which() {
+        assert!(lookup("localhost").await.unwrap().iter().all(|address| address.ip().is_loopback()));
+        let error = lookup("nothing.invalid").await.unwrap_err();
+        assert!(error.to_string().starts_with("nothing.invalid cannot be resolved"), "{error}");
+    }
+}
