@@ -10,7 +10,7 @@ use std::str::FromStr;
 use crate::core::timestamp::Timestamp;
 
 /// One accepted event: `evt_` and 26 characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EventId(u128);
 
 /// One replay: `rpl_` and 26 characters.

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::log::Position;
 use super::{Counters, EventView, Settlement, Tally};
 use crate::core::attempt::FailureClass;
 use crate::core::delivery::{Delivery, Reason, State, Step};
-use crate::core::event::{Event, EventHead};
+use crate::core::event::{Event, EventHead, Fingerprint};
 use crate::core::id::ReplayId;
 use crate::core::name::Name;
 use crate::core::scheduler::Active;
@@ -20,6 +22,8 @@ use crate::core::timestamp::Timestamp;
 pub(crate) struct Entry {
     pub(crate) head: Arc<EventHead>,
     pub(crate) place: Position,
+    /// By which its fingerprint is found, if it has one.
+    pub(crate) print_tag: Option<u64>,
     pub(crate) slots: Vec<Slot>,
 }
 
@@ -74,7 +78,14 @@ impl Entry {
             again: false,
             last_place: Position::NONE,
         };
-        Self { head: Arc::new(event.head()), place, slots: event.draft.endpoints.iter().map(slot).collect() }
+        let draft = &event.draft;
+        let print_tag = draft.dedup.map(|dedup| print_tag(&draft.source, dedup.fingerprint));
+        Self { head: Arc::new(event.head()), place, print_tag, slots: draft.endpoints.iter().map(slot).collect() }
+    }
+
+    /// The tags by which the event is found: its key's and its fingerprint's.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = u64> {
+        self.head.key.as_deref().map(key_tag).into_iter().chain(self.print_tag)
     }
 
     pub(crate) fn slot(&self, slot: u16) -> Option<&Slot> {
@@ -211,6 +222,26 @@ impl Counters {
             None => count(self.endpoints.entry(endpoint.clone()).or_default()),
         });
     }
+}
+
+/// By which events with this key are found.
+pub(crate) fn key_tag(key: &str) -> u64 {
+    tag(&[b"key", key.as_bytes()])
+}
+
+/// By which events of `source` with this fingerprint are found.
+pub(crate) fn print_tag(source: &Name, print: Fingerprint) -> u64 {
+    tag(&[b"print", source.as_str().as_bytes(), &print.0])
+}
+
+fn tag(parts: &[&[u8]]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Whether a count goes in or comes out.

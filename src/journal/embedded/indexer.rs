@@ -31,7 +31,9 @@ impl Indexer {
                     // Failing to lay it only means that there is none when it is needed.
                     let _laid = inner.space.lay_ballast().is_ok();
                 }
-                if inner.hand_over(false).is_err() {
+                let tidied =
+                    inner.hand_over(false).and_then(|()| inner.index.tidy().map_err(|error| inner.fail(error)));
+                if tidied.is_err() {
                     return; // the journal has noted why, and refuses commits
                 }
             }

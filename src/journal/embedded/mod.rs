@@ -28,21 +28,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::entry::{Entry, Sign, Slot};
+use super::entry::{Entry, Sign, Slot, key_tag, print_tag};
 use super::ledger;
 use super::log::{Findings, Log, LogError, Position};
 use super::query::{self, SCAN_MAX};
 use super::record::Record;
-use super::sled::{Among, Index};
+use super::sled::{Among, Index, merge};
 use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
-use crate::core::event::{Event, EventHead, Fingerprint};
-use crate::core::filter::Filter;
+use crate::core::event::{Dedup, Event, EventHead};
+use crate::core::filter::{Filter, ID_SLACK_MS};
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::scheduler::{Active, Fresh};
+use crate::core::timestamp::{Timestamp, duration_millis};
 use indexer::Indexer;
 use overlay::{ENTRIES_MAX, Overlay};
 use space::Space;
@@ -177,9 +178,23 @@ impl Inner {
         self.index.get(id)
     }
 
-    fn event_with(&self, source: &Name, print: Fingerprint) -> Result<Option<EventId>, JournalError> {
-        let held = self.overlay().event_with(source, print);
-        if held.is_some() { Ok(held) } else { self.index.event_with(source, print) }
+    /// The newest event with the same fingerprint within the window before `event`.
+    fn duplicate(&self, event: &Event, dedup: Dedup) -> Result<Option<EventId>, JournalError> {
+        let tag = print_tag(&event.draft.source, dedup.fingerprint);
+        let window = dedup.window.saturating_add(Duration::from_millis(ID_SLACK_MS));
+        let oldest =
+            EventId::floor(Timestamp::from_millis(event.received_at.millis().saturating_sub(duration_millis(window))));
+        for entry in self.entries(&Among::Tag(tag), (oldest, EventId::MAX), true)? {
+            let entry = entry?;
+            // A tag is 64 bits: before an event is called a duplicate its whole fingerprint is compared.
+            let Some(Record::Accepted(known)) = self.read(entry.place)? else { continue };
+            let same = known.draft.dedup.is_some_and(|known| known.fingerprint == dedup.fingerprint);
+            if same && known.draft.source == event.draft.source {
+                let is_recent = event.received_at < known.received_at.after(dedup.window);
+                return Ok(is_recent.then_some(known.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Hands overlay entries to the index until none are left that should go; `all` of them if asked.
@@ -187,10 +202,9 @@ impl Inner {
         const BATCH_MAX: usize = 1024;
         loop {
             let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
-            let written = self.index.write(&handover.updates, &handover.replays, &handover.marks, handover.applied);
-            written.map_err(|error| self.fail(error))?;
+            self.index.write(&handover).map_err(|error| self.fail(error))?;
             let was_last = handover.updates.len() < BATCH_MAX;
-            self.overlay().handed_over(handover.updates);
+            self.overlay().handed_over(handover);
             self.room.notify_all();
             if was_last && !all {
                 return Ok(());
@@ -208,14 +222,20 @@ impl Inner {
         among: &Among,
         (low, high): (EventId, EventId),
         newest_first: bool,
-    ) -> impl Iterator<Item = Result<Entry, JournalError>> + use<'_> {
+    ) -> Result<impl Iterator<Item = Result<Entry, JournalError>> + use<'_>, JournalError> {
         // The overlay's ids are taken first: an entry that leaves it meanwhile is in the index by then.
-        let held: BTreeSet<EventId> = self.overlay().ids(low, high).into_iter().collect();
-        let indexed = self.index.ids(among, low, high, newest_first);
-        merge(held.into_iter().collect(), indexed, newest_first).filter_map(|id| match id {
+        let mut held = match among {
+            Among::Tag(tag) => self.overlay().tagged(*tag, low, high),
+            _ => self.overlay().ids(low, high),
+        };
+        if newest_first {
+            held.reverse();
+        }
+        let indexed = self.index.ids(among, low, high, newest_first)?;
+        Ok(merge(held.into_iter().map(Ok), indexed, newest_first).filter_map(|id| match id {
             Ok(id) => self.load(id).transpose(),
             Err(error) => Some(Err(error)),
-        })
+        }))
     }
 
     fn read(&self, place: Position) -> Result<Option<Record>, JournalError> {
@@ -224,35 +244,10 @@ impl Inner {
     }
 }
 
-/// Two runs of ids in the same order as one, each id once.
-fn merge(
-    mut held: Vec<EventId>,
-    indexed: impl Iterator<Item = Result<EventId, JournalError>>,
-    newest_first: bool,
-) -> impl Iterator<Item = Result<EventId, JournalError>> {
-    if !newest_first {
-        held.reverse();
-    }
-    let comes_first = move |one: EventId, other: EventId| if newest_first { one > other } else { one < other };
-    let mut indexed = indexed.peekable();
-    std::iter::from_fn(move || match (held.last().copied(), indexed.peek()) {
-        (None, _) => indexed.next(),
-        (Some(_), Some(Err(_))) => indexed.next(),
-        (Some(first), Some(Ok(other))) if comes_first(*other, first) => indexed.next(),
-        (Some(first), other) => {
-            let same = matches!(other, Some(Ok(other)) if *other == first);
-            if same {
-                indexed.next();
-            }
-            held.pop().map(Ok)
-        }
-    })
-}
-
 /// The narrowest run of events a filter's deliveries can be in.
 fn among(filter: &Filter) -> Among {
     match (&filter.key, &filter.endpoint) {
-        (Some(key), _) => Among::Key(key.clone()),
+        (Some(key), _) => Among::Tag(key_tag(key)),
         (None, Some(endpoint)) if filter.only_exceptions() => Among::ExceptionsOf(endpoint.clone()),
         (None, None) if filter.only_exceptions() => Among::Exceptions,
         _ => Among::All,
@@ -288,7 +283,7 @@ impl Journal for EmbeddedJournal {
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
         let low = EventId::from_u128(after.as_u128().saturating_add(1));
         let mut fresh = Fresh { deliveries: Vec::new(), scanned_to: after, end: true };
-        for (looked_at, entry) in self.inner.entries(&Among::All, (low, EventId::MAX), false).enumerate() {
+        for (looked_at, entry) in self.inner.entries(&Among::All, (low, EventId::MAX), false)?.enumerate() {
             if fresh.deliveries.len() >= limit || looked_at == SCAN_MAX {
                 fresh.end = false;
                 break;
@@ -358,13 +353,13 @@ impl Journal for EmbeddedJournal {
 
     fn events(&self, query: &Query<EventId>) -> Result<Page<EventView, EventId>, JournalError> {
         let range = query::id_range(query, |id| *id);
-        let entries = &mut self.inner.entries(&among(&query.filter), range, query.newest_first);
+        let entries = &mut self.inner.entries(&among(&query.filter), range, query.newest_first)?;
         query::page_of_events(query, entries)
     }
 
     fn deliveries(&self, query: &Query<DeliveryId>) -> Result<Page<(EventHead, Delivery), DeliveryId>, JournalError> {
         let range = query::id_range(query, |id| id.event);
-        let entries = &mut self.inner.entries(&among(&query.filter), range, query.newest_first);
+        let entries = &mut self.inner.entries(&among(&query.filter), range, query.newest_first)?;
         query::page_of_deliveries(query, entries)
     }
 
@@ -379,7 +374,7 @@ impl Journal for EmbeddedJournal {
     fn recount(&self) -> Result<Counters, JournalError> {
         let _no_commit_meanwhile = self.inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counters = Counters::default();
-        for entry in self.inner.entries(&Among::All, (EventId::MIN, EventId::MAX), false) {
+        for entry in self.inner.entries(&Among::All, (EventId::MIN, EventId::MAX), false)? {
             counters.add(&entry?, Sign::Plus);
         }
         Ok(counters)

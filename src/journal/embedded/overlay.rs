@@ -3,10 +3,10 @@
 //! Readers ask it first. An entry leaves when the index holds it as it stands here, so that an event on
 //! the happy path is written to the index once, with the outcomes of all its deliveries.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::core::event::{Event, Fingerprint};
+use crate::core::event::Event;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
@@ -15,18 +15,23 @@ use crate::core::timestamp::Timestamp;
 use crate::journal::entry::{Entry, Sign, Slot};
 use crate::journal::ledger::Apply;
 use crate::journal::log::Position;
-use crate::journal::sled::{Index, Meta, Update};
+use crate::journal::sled::{Among, Handover, Index, Meta, Tag, Update};
 use crate::journal::{Counters, JournalError};
 
 /// Entries held at most; a commit waits for the index above it.
 pub(super) const ENTRIES_MAX: usize = 65_536;
+/// Tags gathered before they become a run of the index.
+const TAGS_MAX: usize = 131_072;
 /// An entry that has not settled after this many ticks is written as it stands.
 const TICKS_UNSETTLED_MAX: u64 = 4;
 
 pub(super) struct Overlay {
     index: Arc<Index>,
     dirty: BTreeMap<EventId, Dirty>,
-    prints: HashMap<(Name, Fingerprint), EventId>,
+    /// Tags of events that the index does not have yet, and those it is taking over.
+    tags: BTreeSet<Tag>,
+    tags_leaving: Option<Arc<Vec<Tag>>>,
+    newest: EventId,
     /// Waiting deliveries of the entries held here.
     waiting: BTreeSet<(Name, Active)>,
     /// The first record of each entry that the index does not hold yet.
@@ -46,7 +51,6 @@ pub(super) struct Overlay {
 struct Dirty {
     entry: Entry,
     before: Option<Entry>,
-    print: Option<(Name, Fingerprint)>,
     /// The first record the index does not hold.
     first: Position,
     born_tick: u64,
@@ -54,23 +58,17 @@ struct Dirty {
     writing: Option<Option<Position>>,
 }
 
-/// What the index is to take over in one batch.
-pub(super) struct Handover {
-    pub(super) updates: Vec<Update>,
-    pub(super) replays: Vec<Replay>,
-    pub(super) marks: Vec<(Name, EventId)>,
-    pub(super) applied: Position,
-}
-
 impl Overlay {
     pub(super) fn new(index: Arc<Index>) -> Result<Self, JournalError> {
         let Meta { applied, last_id, counters } = index.meta();
         let replays = index.replays()?.into_iter().map(|replay| (replay.id, replay)).collect();
         let marks = index.marks()?;
-        Ok(Self {
+        let mut overlay = Self {
             index,
             dirty: BTreeMap::new(),
-            prints: HashMap::new(),
+            tags: BTreeSet::new(),
+            tags_leaving: None,
+            newest: EventId::MIN,
             waiting: BTreeSet::new(),
             unindexed: BTreeSet::new(),
             settled: VecDeque::new(),
@@ -82,7 +80,27 @@ impl Overlay {
             last_id,
             applied,
             tick: 0,
-        })
+        };
+        overlay.gather_tags()?;
+        Ok(overlay)
+    }
+
+    /// The tags of indexed events that are in no run yet: what a killed process had gathered.
+    fn gather_tags(&mut self) -> Result<(), JournalError> {
+        let index = Arc::clone(&self.index);
+        let after = EventId::from_u128(index.tagged_to().as_u128().saturating_add(1));
+        for id in index.ids(&Among::All, after, EventId::MAX, false)? {
+            if let Some(entry) = index.get(id?)? {
+                self.note_tags(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_tags(&mut self, entry: &Entry) {
+        let id = entry.head.id;
+        self.tags.extend(entry.tags().map(|tag| (tag, id)));
+        self.newest = self.newest.max(id);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -99,8 +117,19 @@ impl Overlay {
         if low < high { self.dirty.range(low..high).map(|(id, _)| *id).collect() } else { Vec::new() }
     }
 
-    pub(super) fn event_with(&self, source: &Name, print: Fingerprint) -> Option<EventId> {
-        self.prints.get(&(source.clone(), print)).copied()
+    /// The events held here with `tag` in `low..high`, oldest first.
+    pub(super) fn tagged(&self, tag: u64, low: EventId, high: EventId) -> Vec<EventId> {
+        if low >= high {
+            return Vec::new();
+        }
+        let mut found: Vec<EventId> = self.tags.range((tag, low)..(tag, high)).map(|(_, id)| *id).collect();
+        if let Some(leaving) = &self.tags_leaving {
+            let from = leaving.partition_point(|found| *found < (tag, low));
+            let rest = leaving.get(from..).unwrap_or_default();
+            found.extend(rest.iter().take_while(|found| **found < (tag, high)).map(|(_, id)| *id));
+        }
+        found.sort_unstable();
+        found
     }
 
     /// Waiting deliveries to `endpoint` among the entries held here, earliest first, at most `limit`.
@@ -176,16 +205,27 @@ impl Overlay {
         let marks = std::mem::take(&mut self.marks_changed);
         let marks: Vec<(Name, EventId)> = marks.into_iter().map(|name| (name.clone(), self.mark(&name))).collect();
         let applied = self.indexed_up_to();
-        let is_news = !updates.is_empty() || !replays.is_empty() || !marks.is_empty();
-        is_news.then_some(Handover { updates, replays, marks, applied })
+        let tags = self.tags_due(all);
+        let is_news = !updates.is_empty() || !replays.is_empty() || !marks.is_empty() || tags.is_some();
+        is_news.then_some(Handover { updates, replays, marks, tags, applied })
+    }
+
+    /// All tags gathered, if there are enough for a run.
+    fn tags_due(&mut self, all: bool) -> Option<(Arc<Vec<Tag>>, EventId)> {
+        let enough = self.tags.len() >= TAGS_MAX || (all && !self.tags.is_empty());
+        if !enough || self.tags_leaving.is_some() {
+            return None;
+        }
+        let tags: Arc<Vec<Tag>> = Arc::new(std::mem::take(&mut self.tags).into_iter().collect());
+        self.tags_leaving = Some(Arc::clone(&tags));
+        Some((tags, self.newest))
     }
 
     fn begin_writing(&mut self, id: EventId) -> Option<Update> {
         let dirty = self.dirty.get_mut(&id).filter(|dirty| dirty.writing.is_none())?;
         dirty.writing = Some(None);
         self.unindexed.remove(&(dirty.first, id));
-        let print = dirty.print.as_ref().map(|(_, print)| *print);
-        Some(Update { entry: dirty.entry.clone(), before: dirty.before.clone(), print })
+        Some(Update { entry: dirty.entry.clone(), before: dirty.before.clone() })
     }
 
     /// Where the next start has to begin reading, once what is being written is written.
@@ -194,8 +234,11 @@ impl Overlay {
     }
 
     /// The index holds these now.
-    pub(super) fn handed_over(&mut self, updates: Vec<Update>) {
-        for update in updates {
+    pub(super) fn handed_over(&mut self, handover: Handover) {
+        if handover.tags.is_some() {
+            self.tags_leaving = None;
+        }
+        for update in handover.updates {
             let id = update.entry.head.id;
             let Some(dirty) = self.dirty.get_mut(&id) else { continue };
             match dirty.writing.take().flatten() {
@@ -214,11 +257,6 @@ impl Overlay {
 
     fn forget(&mut self, id: EventId) {
         let Some(dirty) = self.dirty.remove(&id) else { return };
-        if let Some(print) = dirty.print
-            && self.prints.get(&print) == Some(&id)
-        {
-            self.prints.remove(&print);
-        }
         for slot in &dirty.entry.slots {
             for active in dirty.entry.actives(&slot.endpoint, Slot::is_waiting) {
                 self.waiting.remove(&(slot.endpoint.clone(), active));
@@ -234,7 +272,7 @@ impl Overlay {
         let Some(entry) = self.index.get(id)? else { return Ok(false) };
         let before = Some(entry.clone());
         self.note_waiting(&entry, true);
-        self.dirty.insert(id, Dirty::new(entry, before, None, self.tick));
+        self.dirty.insert(id, Dirty::new(entry, before, self.tick));
         Ok(true)
     }
 
@@ -283,14 +321,11 @@ impl Apply for Overlay {
 
     fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
         let id = event.id;
-        let print = event.draft.dedup.map(|dedup| (event.draft.source.clone(), dedup.fingerprint));
-        if let Some(print) = &print {
-            self.prints.insert(print.clone(), id);
-        }
+        self.note_tags(&entry);
         self.counters.add(&entry, Sign::Plus);
         self.last_id = self.last_id.max(id.as_u128());
         let place = entry.place;
-        self.dirty.insert(id, Dirty::new(entry, None, print, self.tick));
+        self.dirty.insert(id, Dirty::new(entry, None, self.tick));
         self.note_change(id, place);
     }
 
@@ -328,7 +363,7 @@ impl Apply for Overlay {
 }
 
 impl Dirty {
-    const fn new(entry: Entry, before: Option<Entry>, print: Option<(Name, Fingerprint)>, tick: u64) -> Self {
-        Self { entry, before, print, first: Position(u64::MAX), born_tick: tick, writing: None }
+    const fn new(entry: Entry, before: Option<Entry>, tick: u64) -> Self {
+        Self { entry, before, first: Position(u64::MAX), born_tick: tick, writing: None }
     }
 }

@@ -75,14 +75,13 @@ impl Lookup for Stage<'_> {
     fn duplicate(&mut self, event: &Event) -> Result<Option<EventId>, JournalError> {
         let Some(dedup) = event.draft.dedup else { return Ok(None) };
         let source = &event.draft.source;
-        let staged = self.prints.get(&(source.clone(), dedup.fingerprint)).copied();
-        let first = match staged {
-            Some(first) => Some(first),
-            None => self.journal.event_with(source, dedup.fingerprint)?,
-        };
-        let Some(first) = first else { return Ok(None) };
-        let received_at = self.entry(first)?.map(|entry| entry.head.received_at);
-        Ok(received_at.filter(|received| event.received_at < received.after(dedup.window)).map(|_| first))
+        match self.prints.get(&(source.clone(), dedup.fingerprint)).copied() {
+            Some(first) => {
+                let received_at = self.entry(first)?.map(|entry| entry.head.received_at);
+                Ok(received_at.filter(|received| event.received_at < received.after(dedup.window)).map(|_| first))
+            }
+            None => self.journal.duplicate(event, dedup),
+        }
     }
 }
 

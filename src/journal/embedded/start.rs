@@ -170,8 +170,8 @@ fn rebuild(
 
 fn hand_over(index: &Index, overlay: &mut Overlay) -> Result<(), JournalError> {
     while let Some(handover) = overlay.hand_over(4096, true) {
-        index.write(&handover.updates, &handover.replays, &handover.marks, handover.applied)?;
-        overlay.handed_over(handover.updates);
+        index.write(&handover)?;
+        overlay.handed_over(handover);
     }
     Ok(())
 }

@@ -1,0 +1,184 @@
+//! Entries as bytes: singly, in chunks of slots, or many to a page.
+//!
+//! ```text
+//! entry     place, received, source, type, key?, occurred?, body bytes, print tag?, slot total, slots
+//! page      count, then per entry: event(16), length, entry
+//! ```
+
+use std::sync::Arc;
+
+use super::names::Names;
+use super::{SLOTS_PER_CHUNK, VALUE_MAX_BYTES};
+use crate::core::attempt::FailureClass;
+use crate::core::delivery::{Reason, State};
+use crate::core::event::EventHead;
+use crate::core::id::EventId;
+use crate::core::name::Name;
+use crate::core::timestamp::Timestamp;
+use crate::journal::codec::{Reader, Write};
+use crate::journal::entry::{Entry, Slot};
+use crate::journal::log::Position;
+
+/// The entry's chunks: the first with its head, each with at most [`SLOTS_PER_CHUNK`] slots.
+pub(super) fn encode(entry: &Entry, names: &Names, batch: &mut ::sled::Batch) -> Vec<Vec<u8>> {
+    let head = &entry.head;
+    let mut first = Vec::with_capacity(192);
+    first.number(entry.place.0);
+    first.time(head.received_at);
+    first.number(u64::from(names.number(&head.source, batch)));
+    first.text(&head.event_type);
+    first.option(head.key.as_deref(), |out, key| out.text(key));
+    first.option(head.occurred_at, |out, time| out.time(time));
+    first.number(u64::from(head.body_bytes));
+    first.option(entry.print_tag, |out, tag| out.raw(&tag.to_be_bytes()));
+    first.number(entry.slots.len() as u64);
+    let mut chunks = vec![first];
+    for (index, slots) in entry.slots.chunks(SLOTS_PER_CHUNK).enumerate() {
+        if index > 0 {
+            chunks.push(Vec::new());
+        }
+        let Some(chunk) = chunks.last_mut() else { continue };
+        chunk.number(slots.len() as u64);
+        for slot in slots {
+            encode_slot(slot, names.number(&slot.endpoint, batch), entry, chunk);
+        }
+        assert!(chunk.len() <= VALUE_MAX_BYTES, "an index value has at most {VALUE_MAX_BYTES} bytes");
+    }
+    chunks
+}
+
+/// The entry in its first chunk, and how many slots it has in all.
+pub(super) fn decode(id: EventId, from: &mut Reader, names: &Names) -> Option<(Entry, usize)> {
+    let place = Position(from.number()?);
+    let received_at = from.time()?;
+    let source = names.name(from.small()?)?;
+    let head = EventHead {
+        id,
+        received_at,
+        source,
+        event_type: from.text()?,
+        key: from.option(Reader::text)?,
+        occurred_at: from.option(Reader::time)?,
+        body_bytes: from.small()?,
+    };
+    let print_tag = from.option(|from| Some(u64::from_be_bytes(*from.take(8)?.first_chunk()?)))?;
+    let slots_total = from.small()?;
+    let mut entry = Entry { head: Arc::new(head), place, print_tag, slots: Vec::new() };
+    if slots_total > 0 {
+        decode_slots(&mut entry, from, names)?;
+    }
+    Some((entry, slots_total))
+}
+
+/// Adds the slots of one chunk.
+pub(super) fn decode_slots(entry: &mut Entry, from: &mut Reader, names: &Names) -> Option<()> {
+    let received = entry.head.received_at;
+    let slots = from.list(|from| {
+        let endpoint = names.name(from.small()?)?;
+        decode_slot(endpoint, received, from)
+    })?;
+    entry.slots.extend(slots);
+    Some(())
+}
+
+/// A page being filled.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) first: Option<EventId>,
+    pub(super) last: Option<EventId>,
+    count: u64,
+    body: Vec<u8>,
+}
+
+impl Page {
+    /// Room for the count before the entries.
+    const COUNT_BYTES: usize = 2;
+
+    /// Adds an entry's only chunk, if there is room.
+    pub(super) fn add(&mut self, id: EventId, chunk: &[u8]) -> bool {
+        let len = 16 + 2 + chunk.len();
+        if Self::COUNT_BYTES + self.body.len() + len > VALUE_MAX_BYTES {
+            return false;
+        }
+        self.body.event(id);
+        self.body.bytes(chunk);
+        self.count += 1;
+        self.first.get_or_insert(id);
+        self.last = Some(id);
+        true
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut value = Vec::with_capacity(self.body.len() + Self::COUNT_BYTES);
+        value.number(self.count);
+        value.raw(&self.body);
+        value
+    }
+}
+
+/// Each event of a page with its chunk.
+pub(super) fn read_page(mut from: Reader) -> Option<Vec<(EventId, Reader)>> {
+    from.list(|from| Some((from.event()?, Reader::new(from.bytes()?))))
+}
+
+/// Times are kept as distances from the event's: most are small.
+fn encode_slot(slot: &Slot, endpoint: u16, entry: &Entry, out: &mut Vec<u8>) {
+    let received = entry.head.received_at.millis();
+    let distance = |millis: u64| millis.wrapping_sub(received);
+    let (state, due) = match slot.state {
+        State::Scheduled { due } => (0, due),
+        // On its way is nowhere on disk: after a crash it is due.
+        State::InFlight { .. } => (0, slot.changed_at),
+        State::Delivered => (1, slot.changed_at),
+        State::Dead => (2, slot.changed_at),
+        State::Cancelled => (3, slot.changed_at),
+        State::Expired => (4, slot.changed_at),
+    };
+    out.number(u64::from(endpoint));
+    out.byte(state);
+    out.byte(slot.reason as u8);
+    out.number(distance(due.millis()));
+    out.number(distance(slot.changed_at.millis()));
+    out.number(distance(slot.born_at.millis()));
+    out.number(u64::from(slot.attempts));
+    out.number(u64::from(slot.last_status.unwrap_or(0)));
+    out.byte(slot.last_failure.map_or(0, |class| class as u8));
+    out.option(slot.replay, |out, replay| out.replay(replay));
+    out.flag(slot.again);
+    out.number(slot.last_place.0);
+}
+
+fn decode_slot(endpoint: Name, received: Timestamp, from: &mut Reader) -> Option<Slot> {
+    let received = received.millis();
+    let time = |from: &mut Reader| {
+        let millis = from.number()?.wrapping_add(received);
+        Some(Timestamp::from_millis(millis))
+    };
+    let state = from.byte()?;
+    let reason = Reason::from_code(from.byte()?)?;
+    let due = time(from)?;
+    let state = match state {
+        0 => State::Scheduled { due },
+        1 => State::Delivered,
+        2 => State::Dead,
+        3 => State::Cancelled,
+        4 => State::Expired,
+        _ => return None,
+    };
+    Some(Slot {
+        endpoint,
+        state,
+        reason,
+        changed_at: time(from)?,
+        born_at: time(from)?,
+        attempts: from.small()?,
+        last_status: Some(from.small()?).filter(|status| *status != 0),
+        last_failure: match from.byte()? {
+            0 => None,
+            code => Some(FailureClass::from_code(code)?),
+        },
+        replay: from.option(Reader::replay)?,
+        again: from.flag()?,
+        last_place: Position(from.number()?),
+    })
+}
