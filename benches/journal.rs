@@ -19,7 +19,7 @@ use backstop::journal::embedded::EmbeddedJournal;
 use tokio::sync::oneshot;
 
 const SPAN: Duration = Duration::from_secs(3);
-const ROUNDS: usize = 1;
+const ROUNDS: usize = 3;
 
 /// The limit: append and fdatasync, grouped by who waits, nothing else.
 struct Raw {
@@ -121,7 +121,7 @@ async fn main() {
     println!("durable appends of 1 KiB events per second; median of {ROUNDS} rounds of {} s", SPAN.as_secs());
     println!("{:>9}  {:>10}  {:>10}  {:>6}  {:>9}", "producers", "raw", "backstop", "ratio", "CPU/event");
     let mut at_64 = 0.0;
-    for producers in [64] {
+    for producers in [1, 64, 512] {
         let (mut raws, mut ours, mut ratios, mut cpu) = (vec![], vec![], vec![], Duration::ZERO);
         for _ in 0..ROUNDS {
             let folder = support::folder();

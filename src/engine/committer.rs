@@ -27,8 +27,8 @@ const GROUP_MAX: usize = 1024;
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A group smaller than this is written at once: there is no crowd to wait for.
 const LINGER_MIN: usize = 4;
-/// The longest gap between two requests of one group.
-const LINGER_GAP: Duration = Duration::from_micros(60);
+/// How often the thread gives way to those who prepare the next request of a group.
+const LINGER_YIELDS: usize = 32;
 /// How long to wait before trying again on a full disk.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -184,9 +184,15 @@ impl Thread {
         if self.stopping || self.changes.len() < LINGER_MIN || expected == 0 {
             return None;
         }
-        let request = self.requests.recv_timeout(LINGER_GAP).ok()?;
-        self.came_again += 1;
-        Some(request)
+        // Yielding, not sleeping: being woken for every single request would cost more than it gathers.
+        for _ in 0..LINGER_YIELDS {
+            std::thread::yield_now();
+            if let Ok(request) = self.requests.try_recv() {
+                self.came_again += 1;
+                return Some(request);
+            }
+        }
+        None
     }
 
     fn add(&mut self, request: Request) -> usize {

@@ -20,6 +20,8 @@ use crate::journal::{Change, JournalError, Receipt};
 pub(super) struct Stage<'a> {
     journal: &'a Inner,
     entries: HashMap<EventId, Entry>,
+    /// The batch's own events whose entries nobody has asked for.
+    accepted: HashMap<EventId, Arc<Event>>,
     prints: HashMap<(Name, Fingerprint), EventId>,
     replays: HashMap<ReplayId, Replay>,
     /// Stands in for the places that only writing gives; greater than every real one so far.
@@ -29,20 +31,42 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     pub(super) fn new(journal: &'a Inner) -> Self {
         let next_place = journal.log.end().0;
-        Self { journal, entries: HashMap::new(), prints: HashMap::new(), replays: HashMap::new(), next_place }
+        Self {
+            journal,
+            entries: HashMap::new(),
+            accepted: HashMap::new(),
+            prints: HashMap::new(),
+            replays: HashMap::new(),
+            next_place,
+        }
     }
 
     /// Decides a change; the record to be written for it.
     pub(super) fn decide(&mut self, change: &Change) -> Result<(Receipt, Option<Record>), JournalError> {
         let (receipt, record) = ledger::decide(change, self)?;
-        if let Some(record) = &record {
-            self.next_place += 1;
-            ledger::apply(record, Position(self.next_place), self)?;
+        match &record {
+            None => {}
+            // Most of a batch is this: its entry is made only if a later change asks for it.
+            Some(Record::Accepted(event)) => self.note_accepted(event),
+            Some(record) => {
+                self.next_place += 1;
+                ledger::apply(record, Position(self.next_place), self)?;
+            }
         }
         Ok((receipt, record))
     }
 
+    fn note_accepted(&mut self, event: &Arc<Event>) {
+        if let Some(dedup) = event.draft.dedup {
+            self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
+        }
+        self.accepted.insert(event.id, Arc::clone(event));
+    }
+
     fn load(&mut self, id: EventId) -> Result<bool, JournalError> {
+        if let Some(event) = self.accepted.remove(&id) {
+            self.entries.insert(id, Entry::accepted(&event, Position(self.next_place)));
+        }
         if !self.entries.contains_key(&id) {
             let Some(entry) = self.journal.load(id)? else { return Ok(false) };
             self.entries.insert(id, entry);
@@ -92,11 +116,8 @@ impl Apply for Stage<'_> {
         Ok(id.as_u128() <= self.journal.overlay().last_id() && self.load(id)?)
     }
 
-    fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
-        if let Some(dedup) = event.draft.dedup {
-            self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
-        }
-        self.entries.insert(event.id, entry);
+    fn insert(&mut self, event: &Arc<Event>, _: Entry) {
+        self.note_accepted(event);
     }
 
     fn change(&mut self, id: EventId, _: Position, change: impl FnOnce(&mut Entry)) -> Result<(), JournalError> {

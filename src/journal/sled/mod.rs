@@ -22,6 +22,7 @@
 //! ```
 
 mod entries;
+mod filter;
 mod names;
 mod tags;
 

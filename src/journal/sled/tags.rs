@@ -11,9 +11,11 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::filter::{FILTERS_MAX_BYTES, Filter};
 use super::{IndexResult, malformed, sled_failed};
 use crate::core::id::EventId;
 use crate::journal::codec::{Reader, Write};
@@ -34,6 +36,7 @@ pub(super) struct Run {
     number: u32,
     level: u32,
     newest: EventId,
+    filter: Option<Arc<Filter>>,
 }
 
 /// The runs there are.
@@ -49,6 +52,8 @@ pub(super) struct Manifest {
 pub(super) struct Merge {
     from: Vec<Run>,
     into: Run,
+    /// Of all merged tags, if every source has one: else their number is not known.
+    filter: Option<Filter>,
     heads: BTreeMap<Tag, usize>,
     sources: Vec<Box<dyn Iterator<Item = IndexResult<Tag>> + Send>>,
 }
@@ -86,8 +91,9 @@ impl Manifest {
         let mut read = || {
             let next_number = from.small()?;
             let through = from.event()?;
-            let runs =
-                from.list(|from| Some(Run { number: from.small()?, level: from.small()?, newest: from.event()? }))?;
+            let runs = from.list(|from| {
+                Some(Run { number: from.small()?, level: from.small()?, newest: from.event()?, filter: None })
+            })?;
             Some(Self { runs, next_number, through })
         };
         read().ok_or_else(malformed)
@@ -108,12 +114,16 @@ impl Manifest {
     /// Adds a run of `tags` (sorted), which are all of the events after `through` up to `up_to`.
     pub(super) fn add_run(&mut self, tags: &[Tag], up_to: EventId, batch: &mut ::sled::Batch) {
         if !tags.is_empty() {
-            let run = self.new_run(0, tags.iter().map(|(_, event)| *event).max().unwrap_or(up_to));
+            let mut run = self.new_run(0, tags.iter().map(|(_, event)| *event).max().unwrap_or(up_to));
+            let mut filter = Filter::for_tags(tags.len());
+            tags.iter().for_each(|(tag, _)| filter.add(*tag));
+            run.filter = Some(Arc::new(filter));
             for page in tags.chunks(TAGS_PER_PAGE) {
                 let Some(first) = page.first() else { continue };
                 batch.insert(page_key(run.number, *first), encode_page(page));
             }
             self.runs.push(run);
+            self.bound_filters();
         }
         self.through = self.through.max(up_to);
         self.write(batch);
@@ -121,7 +131,19 @@ impl Manifest {
 
     fn new_run(&mut self, level: u32, newest: EventId) -> Run {
         self.next_number += 1;
-        Run { number: self.next_number, level, newest }
+        Run { number: self.next_number, level, newest, filter: None }
+    }
+
+    /// Lets the filters of the oldest runs go once there are too many bytes of them.
+    fn bound_filters(&mut self) {
+        let mut bytes = 0;
+        self.runs.sort_by_key(|run| std::cmp::Reverse(run.newest));
+        for run in &mut self.runs {
+            bytes += run.filter.as_ref().map_or(0, |filter| filter.bytes());
+            if bytes > FILTERS_MAX_BYTES {
+                run.filter = None;
+            }
+        }
     }
 
     /// Events with `tag` in `low..high`, at most `max`, newest or oldest first.
@@ -134,7 +156,8 @@ impl Manifest {
         max: usize,
     ) -> IndexResult<Vec<EventId>> {
         let mut found = Vec::new();
-        for run in self.runs.iter().filter(|run| run.newest >= low) {
+        let may_have = |run: &&Run| run.filter.as_ref().is_none_or(|filter| filter.may_have(tag));
+        for run in self.runs.iter().filter(|run| run.newest >= low).filter(may_have) {
             find(db, run.number, tag, (low, high), newest_first, max, &mut found)?;
         }
         found.sort_unstable();
@@ -163,7 +186,8 @@ impl Manifest {
     pub(super) fn finish_merge(&mut self, merge: Merge, batch: &mut ::sled::Batch) -> Vec<u32> {
         let replaced: Vec<u32> = merge.from.iter().map(|run| run.number).collect();
         self.runs.retain(|run| !replaced.contains(&run.number));
-        self.runs.push(merge.into);
+        self.runs.push(Run { filter: merge.filter.map(Arc::new), ..merge.into });
+        self.bound_filters();
         self.write(batch);
         replaced
     }
@@ -235,7 +259,9 @@ fn find(
 
 impl Merge {
     fn start(db: &::sled::Db, from: Vec<Run>, into: Run) -> IndexResult<Self> {
-        let mut merge = Self { from, into, heads: BTreeMap::new(), sources: Vec::new() };
+        let bytes: Option<usize> = from.iter().map(|run| run.filter.as_ref().map(|filter| filter.bytes())).sum();
+        let filter = bytes.filter(|bytes| *bytes <= FILTERS_MAX_BYTES).map(Filter::with_bytes);
+        let mut merge = Self { from, into, filter, heads: BTreeMap::new(), sources: Vec::new() };
         for run in &merge.from {
             let range = page_key(run.number, (0, EventId::MIN))..page_key(run.number + 1, (0, EventId::MIN));
             let tags = db.range(range).flat_map(|pair| match pair.map_err(sled_failed) {
@@ -267,6 +293,9 @@ impl Merge {
                 && let Some((tag, source)) = self.heads.pop_first()
             {
                 page.push(tag);
+                if let Some(filter) = &mut self.filter {
+                    filter.add(tag.0);
+                }
                 self.advance(source)?;
             }
             let Some(first) = page.first() else { return Ok(true) };
@@ -323,7 +352,8 @@ mod tests {
                 assert_eq!(manifest.strays(&db).unwrap(), replaced);
                 replaced.into_iter().for_each(|run| remove_run(&db, run).unwrap());
             }
-            assert_eq!(Manifest::read(&db).unwrap(), manifest);
+            let numbers = |manifest: &Manifest| manifest.runs.iter().map(|run| run.number).collect::<Vec<_>>();
+            assert_eq!(numbers(&Manifest::read(&db).unwrap()), numbers(&manifest));
             let (low, high) = (rng.u128(0..event + 2), rng.u128(0..event + 2));
             let (low, high) = (EventId::from_u128(low.min(high)), EventId::from_u128(low.max(high)));
             for tag in 0..9 {
