@@ -11,6 +11,8 @@ use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 
+use super::away::Away;
+
 /// Most bytes set aside on the word of a Content-Length alone.
 const TRUSTED_MAX_BYTES: usize = 64 << 10;
 /// Most bytes read and thrown away of a body that is not wanted.
@@ -25,17 +27,6 @@ pub(super) struct Arriving<S> {
     declared_bytes: Option<u64>,
     /// The sender holds the body back until it is asked for.
     held_back: bool,
-}
-
-/// Why there is no body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotRead {
-    /// It has more bytes than the cap.
-    TooLarge,
-    /// It was not there at the deadline.
-    Slow,
-    /// The connection broke, or the chunks make no sense.
-    BrokenOff,
 }
 
 impl<S, B, E> Arriving<S>
@@ -56,22 +47,22 @@ where
     /// The whole body, of at most `max_bytes`, if it is there within `timeout`.
     ///
     /// One declared larger is not begun to be read.
-    pub(super) async fn read(&mut self, max_bytes: usize, timeout: Duration) -> Result<Bytes, NotRead> {
+    pub(super) async fn read(&mut self, max_bytes: usize, timeout: Duration) -> Result<Bytes, Away> {
         let max = u64::try_from(max_bytes).unwrap_or(u64::MAX);
         if self.declared_bytes.is_some_and(|declared| declared > max) {
-            return Err(NotRead::TooLarge);
+            return Err(Away::TooLarge { max_bytes });
         }
         let read = tokio::time::timeout(timeout, self.read_to_end(max_bytes)).await;
-        read.unwrap_or(Err(NotRead::Slow))
+        read.unwrap_or(Err(Away::Slow { timeout }))
     }
 
-    async fn read_to_end(&mut self, max_bytes: usize) -> Result<Bytes, NotRead> {
+    async fn read_to_end(&mut self, max_bytes: usize) -> Result<Bytes, Away> {
         let declared = self.declared_bytes.and_then(|declared| usize::try_from(declared).ok()).unwrap_or(0);
         let mut body = BytesMut::with_capacity(declared.min(TRUSTED_MAX_BYTES));
         while let Some(chunk) = self.stream.next().await {
-            let chunk = chunk.map_err(|_| NotRead::BrokenOff)?;
+            let chunk = chunk.map_err(|_| Away::BrokenOff)?;
             if chunk.remaining() > max_bytes - body.len() {
-                return Err(NotRead::TooLarge);
+                return Err(Away::TooLarge { max_bytes });
             }
             body.put(chunk);
         }

@@ -8,9 +8,11 @@
 //! Absent: verification of the sender (later, between reading the body and admitting it), routing and
 //! duplicates (the engine's), sockets (the listener's).
 //!
-//! `body` reads it · `headers` which are kept · `fields` what is read of JSON · `ack` the answer.
+//! `body` reads it · `headers` which are kept · `fields` what is read of JSON · `ack` the yes · `away`
+//! the no.
 
 mod ack;
+mod away;
 mod body;
 mod fields;
 mod headers;
@@ -22,8 +24,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
-use http::header::{ALLOW, CONNECTION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method};
 use warp::reply::Response;
 use warp::{Filter, Reply as _};
 
@@ -31,10 +32,10 @@ use crate::core::event::{Draft, Header};
 use crate::core::name::Name;
 use crate::core::source::{Fields, Refusal, Source};
 use crate::engine::{Engine, Health, NotAccepted};
-use crate::problem;
 use crate::telemetry::{Intake, Turned};
 use ack::Template;
-use body::{Arriving, NotRead};
+use away::Away;
+use body::Arriving;
 use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;
 
@@ -63,14 +64,6 @@ struct Request<S> {
     body: Arriving<S>,
 }
 
-/// Why a request is turned away: the count, and the answer.
-struct Away {
-    turned: Turned,
-    /// For the log; never a body or a header's value.
-    detail: String,
-    response: Response,
-}
-
 /// Everything the public listener serves. Rejects nothing: every path has its answer.
 pub fn filter(
     sources: Vec<Source>,
@@ -97,10 +90,11 @@ pub fn filter(
         .map(|method, door: Arc<Door>| probe(&method, door.dead()));
     let readyz = warp::path!("readyz")
         .and(warp::method())
-        .and(at_door)
+        .and(at_door.clone())
         .map(|method, door: Arc<Door>| probe(&method, door.unready()));
-    let elsewhere = warp::any()
-        .map(|| problem::response(StatusCode::NOT_FOUND, "Not Found", "events are sent to /in/<source>", &[]));
+    let elsewhere = at_door
+        .and(warp::ext::optional::<SocketAddr>())
+        .map(|door: Arc<Door>, peer| door.turn_away("", peer, &Away::Nothing));
     events.or(livez).unify().or(readyz).unify().or(elsewhere).unify()
 }
 
@@ -113,15 +107,14 @@ impl Door {
         E: Send,
     {
         let peer = request.peer;
-        match self.admit(source, request).await {
-            Ok(response) => response,
-            Err(Away { turned, detail, response }) => {
-                self.intake.note(turned);
-                let status = response.status().as_u16();
-                tracing::debug!(?peer, source, status, reason = turned.as_str(), detail, "turned away");
-                response
-            }
-        }
+        self.admit(source, request).await.unwrap_or_else(|away| self.turn_away(source, peer, &away))
+    }
+
+    fn turn_away(&self, source: &str, peer: Option<SocketAddr>, away: &Away) -> Response {
+        self.intake.note(away.turned());
+        let (status, reason) = (away.status().as_u16(), away.turned().as_str());
+        tracing::debug!(?peer, source, status, reason, detail = %away, "turned away");
+        away.response()
     }
 
     async fn admit<S, B, E>(&self, source: &str, request: Request<S>) -> Result<Response, Away>
@@ -142,17 +135,11 @@ impl Door {
         let unheard = Unheard { intake: &self.intake };
         let read = arriving.read(body_max_bytes, body_timeout).await;
         unheard.heard();
-        let body = match read {
-            Ok(body) => body,
-            Err(why) => {
-                if why == NotRead::TooLarge {
-                    arriving.linger();
-                }
-                return Err(not_read(why, &entrance.source));
-            }
-        };
-        let draft = entrance.draft(headers, body).await?;
-        let accepted = self.engine.accept(draft).await.map_err(not_accepted)?;
+        if matches!(read, Err(Away::TooLarge { .. })) {
+            arriving.linger();
+        }
+        let draft = entrance.draft(headers, read?).await?;
+        let accepted = self.engine.accept(draft).await.map_err(Away::NotAccepted)?;
         if accepted.duplicate {
             self.intake.note(Turned::Duplicate);
         }
@@ -161,22 +148,11 @@ impl Door {
 
     /// What can be said of a request before its body: which source it is for, and the headers to keep.
     fn look(&self, source: &str, method: &Method, headers: &HeaderMap) -> Result<(&Arc<Entrance>, Vec<Header>), Away> {
-        let entrance = self.sources.get(source).ok_or_else(|| {
-            Away::new(Turned::UnknownSource, StatusCode::NOT_FOUND, "Not Found", "there is no such source".to_owned())
-        })?;
+        let entrance = self.sources.get(source).ok_or(Away::UnknownSource)?;
         if method != Method::POST {
-            return Err(Away {
-                turned: Turned::Method,
-                detail: "not POST".to_owned(),
-                response: method_not_allowed("events are sent with POST", HeaderValue::from_static("POST")),
-            });
+            return Err(Away::Method { allowed: "POST" });
         }
-        let kept = headers::kept(headers).ok_or_else(|| {
-            let detail = format!("the headers have more than {HEADERS_KEPT_MAX_BYTES} bytes");
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            Away::new(Turned::TooLarge, status, "Request Header Fields Too Large", detail)
-        })?;
-        Ok((entrance, kept))
+        Ok((entrance, headers::kept(headers).ok_or(Away::Headers)?))
     }
 
     /// Why the process should be started again.
@@ -204,9 +180,9 @@ impl Entrance {
             let entrance = Arc::clone(self);
             let admitting = tokio::task::spawn_blocking(move || entrance.admit(headers, body));
             // It ends without a result only if the runtime is shutting down.
-            admitting.await.map_err(|_| not_accepted(NotAccepted::Stopping))?
+            admitting.await.map_err(|_| Away::NotAccepted(NotAccepted::Stopping))?
         };
-        admitted.map_err(refused)
+        admitted.map_err(Away::Refused)
     }
 
     fn admit(&self, headers: Vec<Header>, body: Bytes) -> Result<Draft, Refusal> {
@@ -234,72 +210,10 @@ impl Drop for Unheard<'_> {
     }
 }
 
-impl Away {
-    fn new(turned: Turned, status: StatusCode, title: &str, detail: String) -> Self {
-        let response = problem::response(status, title, &detail, &[]);
-        Self { turned, detail, response }
-    }
-}
-
-fn not_read(why: NotRead, source: &Source) -> Away {
-    let (turned, status, title, detail) = match why {
-        NotRead::TooLarge => (
-            Turned::TooLarge,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Content Too Large",
-            format!("the body has more than the {} bytes that this source takes", source.body_max_bytes),
-        ),
-        NotRead::Slow => (
-            Turned::Slow,
-            StatusCode::REQUEST_TIMEOUT,
-            "Request Timeout",
-            format!("the body was not there after {:?}", source.body_timeout),
-        ),
-        NotRead::BrokenOff => (Turned::Slow, StatusCode::BAD_REQUEST, "Bad Request", "the body broke off".to_owned()),
-    };
-    let mut away = Away::new(turned, status, title, detail);
-    // What is left of the body is not the begin of the next request.
-    away.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    away
-}
-
-fn refused(refusal: Refusal) -> Away {
-    let detail = refusal.to_string();
-    let field = match refusal {
-        Refusal::NotJson => None,
-        Refusal::Field { pointer, .. } => Some(("field", pointer.into())),
-    };
-    let response =
-        problem::response(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable Content", &detail, field.as_slice());
-    Away { turned: Turned::Unreadable, detail, response }
-}
-
-fn not_accepted(why: NotAccepted) -> Away {
-    // In seconds: a queue is soon gone, a restart takes a moment, a full disk takes longest.
-    let retry_after = match why {
-        NotAccepted::Busy => 1,
-        NotAccepted::Stopping | NotAccepted::Failed(_) => 5,
-        NotAccepted::Full => 30,
-    };
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut away = Away::new(Turned::Unavailable, status, "Service Unavailable", why.to_string());
-    away.response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
-    away
-}
-
-fn method_not_allowed(detail: &str, allow: HeaderValue) -> Response {
-    let mut response = problem::response(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", detail, &[]);
-    response.headers_mut().insert(ALLOW, allow);
-    response
-}
-
 /// The answer of `/livez` or `/readyz`: 200, or 503 with what is wrong.
 fn probe(method: &Method, wrong: Option<NotAccepted>) -> Response {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return method_not_allowed("this is read with GET", HeaderValue::from_static("GET, HEAD"));
+        return Away::Method { allowed: "GET, HEAD" }.response();
     }
-    match wrong {
-        None => "ok\n".into_response(),
-        Some(why) => not_accepted(why).response,
-    }
+    wrong.map_or_else(|| "ok\n".into_response(), |wrong| Away::NotAccepted(wrong).response())
 }
