@@ -23,4 +23,6 @@ pub mod journal;
 #[cfg(feature = "server")]
 pub mod listener;
 #[cfg(feature = "server")]
+pub mod problem;
+#[cfg(feature = "server")]
 pub mod telemetry;

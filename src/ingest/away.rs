@@ -1,0 +1,124 @@
+//! Why a request is turned away, and how its sender is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::header::{ALLOW, CONNECTION, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::Value;
+use warp::reply::Response;
+
+use super::headers::HEADERS_KEPT_MAX_BYTES;
+use crate::core::source::Refusal;
+use crate::engine::NotAccepted;
+use crate::problem;
+use crate::telemetry::Turned;
+
+/// Why a request is turned away. Its text never holds anything of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Away {
+    /// There is nothing at this path.
+    Nothing,
+    /// There is no such source.
+    UnknownSource,
+    /// Only these methods make sense here.
+    Method { allowed: &'static str },
+    /// The headers to keep are over [`HEADERS_KEPT_MAX_BYTES`].
+    Headers,
+    /// The body has more bytes than the source takes.
+    TooLarge { max_bytes: usize },
+    /// The body was not there at the deadline.
+    Slow { timeout: Duration },
+    /// The connection broke within the body, or the chunks make no sense.
+    BrokenOff,
+    /// A strict source cannot read it.
+    Refused(Refusal),
+    /// The engine does not take it now.
+    NotAccepted(NotAccepted),
+}
+
+impl Away {
+    /// What it is counted as.
+    pub(super) const fn turned(&self) -> Turned {
+        match self {
+            Self::Nothing | Self::UnknownSource => Turned::UnknownSource,
+            Self::Method { .. } => Turned::Method,
+            Self::Headers | Self::TooLarge { .. } => Turned::TooLarge,
+            Self::Slow { .. } | Self::BrokenOff => Turned::Slow,
+            Self::Refused(_) => Turned::Unreadable,
+            Self::NotAccepted(_) => Turned::Unavailable,
+        }
+    }
+
+    pub(super) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Nothing | Self::UnknownSource => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Headers => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenOff => StatusCode::BAD_REQUEST,
+            Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotAccepted(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The answer.
+    pub(super) fn response(&self) -> Response {
+        let status = self.status();
+        let title = status.canonical_reason().unwrap_or_default();
+        let mut response = problem::response(status, title, &self.to_string(), self.member().as_slice());
+        if let Some((name, value)) = self.header() {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+
+    /// What a program may want to read.
+    fn member(&self) -> Option<(&'static str, Value)> {
+        match self {
+            Self::TooLarge { max_bytes } => Some(("body_max_bytes", (*max_bytes).into())),
+            Self::Refused(Refusal::Field { pointer, .. }) => Some(("field", pointer.as_str().into())),
+            _ => None,
+        }
+    }
+
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Method { allowed } => Some((ALLOW, HeaderValue::from_static(allowed))),
+            // What is left of the body is not the begin of a next request.
+            Self::TooLarge { .. } | Self::Slow { .. } | Self::BrokenOff => {
+                Some((CONNECTION, HeaderValue::from_static("close")))
+            }
+            Self::NotAccepted(why) => Some((RETRY_AFTER, retry_after_seconds(why).into())),
+            Self::Nothing | Self::UnknownSource | Self::Headers | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// A queue is soon gone, a restart takes a moment, a full disk takes longest.
+const fn retry_after_seconds(why: &NotAccepted) -> u16 {
+    match why {
+        NotAccepted::Busy => 1,
+        NotAccepted::Stopping | NotAccepted::Failed(_) => 5,
+        NotAccepted::Full => 30,
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("there is nothing here; events are sent to /in/<source>"),
+            Self::UnknownSource => f.write_str("there is no such source"),
+            Self::Method { allowed } => write!(f, "the method must be one of: {allowed}"),
+            Self::Headers => write!(f, "the headers have more than {HEADERS_KEPT_MAX_BYTES} bytes"),
+            Self::TooLarge { max_bytes } => {
+                write!(f, "the body has more than the {max_bytes} bytes that this source takes")
+            }
+            Self::Slow { timeout } => write!(f, "the body was not there after {timeout:?}"),
+            Self::BrokenOff => f.write_str("the body broke off"),
+            Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::NotAccepted(why) => write!(f, "{why}"),
+        }
+    }
+}

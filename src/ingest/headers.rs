@@ -1,0 +1,58 @@
+//! Which of the sender's headers an event keeps.
+//!
+//! All of them, in the request's order by name, except those that speak of this connection and this
+//! message's framing: hop-by-hop ones (RFC 9110, 7.6.1), what Connection names, Host, Content-Length,
+//! Expect. Values are the bytes as they came.
+
+use bytes::{BufMut as _, BytesMut};
+use http::HeaderMap;
+use http::header::CONNECTION;
+
+use crate::core::event::Header;
+
+/// Most bytes of names and values that one event keeps; above it 431.
+pub const HEADERS_KEPT_MAX_BYTES: usize = 16 << 10;
+
+/// Names that mean something only between the sender and us.
+const DROPPED: [&str; 12] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+    "expect",
+];
+
+/// The headers to keep; `None` if they are more than [`HEADERS_KEPT_MAX_BYTES`].
+pub(super) fn kept(headers: &HeaderMap) -> Option<Vec<Header>> {
+    let passes = |name: &str| !DROPPED.contains(&name) && !named_by_connection(headers, name);
+    let kept = || headers.iter().filter(|(name, _)| passes(name.as_str()));
+    let (mut name_bytes, mut value_bytes, mut count) = (0, 0, 0);
+    for (name, value) in kept() {
+        name_bytes += name.as_str().len();
+        value_bytes += value.len();
+        count += 1;
+    }
+    if name_bytes + value_bytes > HEADERS_KEPT_MAX_BYTES {
+        return None;
+    }
+    // One allocation for all values. They are copied out of the connection's read buffer, as the body is.
+    let mut values = BytesMut::with_capacity(value_bytes);
+    let mut list = Vec::with_capacity(count);
+    for (name, value) in kept() {
+        values.put_slice(value.as_bytes());
+        list.push(Header { name: name.as_str().to_owned(), value: values.split().freeze() });
+    }
+    Some(list)
+}
+
+fn named_by_connection(headers: &HeaderMap, name: &str) -> bool {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,219 @@
+//! The front door: `POST /in/<source>` becomes an event, and an answer that can be believed.
+//!
+//! Promises: a 2xx leaves only after [`Engine::accept`] has said that the event is durable; the body is
+//! kept byte for byte, JSON or not; a source's cap and deadline hold however the body comes; whatever is
+//! turned away is answered with a problem (RFC 9457), counted in [`Intake`] and logged at debug, without
+//! its body. Besides: `GET /livez` and `GET /readyz`, for whoever watches the process.
+//!
+//! Absent: verification of the sender (later, between reading the body and admitting it), routing and
+//! duplicates (the engine's), sockets (the listener's).
+//!
+//! `body` reads it · `headers` which are kept · `fields` what is read of JSON · `ack` the yes · `away`
+//! the no.
+
+mod ack;
+mod away;
+mod body;
+mod fields;
+mod headers;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use http::{HeaderMap, Method};
+use warp::reply::Response;
+use warp::{Filter, Reply as _};
+
+use crate::core::event::{Draft, Header};
+use crate::core::name::Name;
+use crate::core::source::{Fields, Refusal, Source};
+use crate::engine::{Engine, Health, NotAccepted};
+use crate::telemetry::{Intake, Turned};
+use ack::Template;
+use away::Away;
+use body::Arriving;
+use fields::Json;
+pub use headers::HEADERS_KEPT_MAX_BYTES;
+
+/// Bodies above this are parsed and hashed on a thread that may be busy for a while, so that the requests
+/// of others do not wait.
+const INLINE_MAX_BYTES: usize = 256 << 10;
+
+/// What stands behind the door.
+struct Door {
+    sources: HashMap<Name, Arc<Entrance>>,
+    engine: Engine,
+    intake: Arc<Intake>,
+}
+
+/// One source's way in.
+struct Entrance {
+    source: Source,
+    ack: Template,
+}
+
+/// A request as it stands at the door.
+struct Request<S> {
+    method: Method,
+    headers: HeaderMap,
+    peer: Option<SocketAddr>,
+    body: Arriving<S>,
+}
+
+/// Everything the public listener serves. Rejects nothing: every path has its answer.
+pub fn filter(
+    sources: Vec<Source>,
+    engine: Engine,
+    intake: Arc<Intake>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let entrance =
+        |source: Source| (source.name.clone(), Arc::new(Entrance { ack: Template::new(&source.ack), source }));
+    let door = Arc::new(Door { sources: sources.into_iter().map(entrance).collect(), engine, intake });
+    let at_door = warp::any().map(move || Arc::clone(&door));
+    let events = warp::path!("in" / String)
+        .and(at_door.clone())
+        .and(warp::method())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<SocketAddr>())
+        .and(warp::body::stream())
+        .then(|source: String, door: Arc<Door>, method, headers, peer, stream| async move {
+            let body = Arriving::new(stream, &headers);
+            door.receive(&source, Request { method, headers, peer, body }).await
+        });
+    let livez = warp::path!("livez")
+        .and(warp::method())
+        .and(at_door.clone())
+        .map(|method, door: Arc<Door>| probe(&method, door.dead()));
+    let readyz = warp::path!("readyz")
+        .and(warp::method())
+        .and(at_door.clone())
+        .map(|method, door: Arc<Door>| probe(&method, door.unready()));
+    let elsewhere = at_door
+        .and(warp::ext::optional::<SocketAddr>())
+        .map(|door: Arc<Door>, peer| door.turn_away("", peer, &Away::Nothing));
+    events.or(livez).unify().or(readyz).unify().or(elsewhere).unify()
+}
+
+impl Door {
+    /// Takes a request in, or turns it away.
+    async fn receive<S, B, E>(&self, source: &str, request: Request<S>) -> Response
+    where
+        S: Stream<Item = Result<B, E>> + Send + 'static,
+        B: Buf + Send,
+        E: Send,
+    {
+        let peer = request.peer;
+        self.admit(source, request).await.unwrap_or_else(|away| self.turn_away(source, peer, &away))
+    }
+
+    fn turn_away(&self, source: &str, peer: Option<SocketAddr>, away: &Away) -> Response {
+        self.intake.note(away.turned());
+        let (status, reason) = (away.status().as_u16(), away.turned().as_str());
+        tracing::debug!(?peer, source, status, reason, detail = %away, "turned away");
+        away.response()
+    }
+
+    async fn admit<S, B, E>(&self, source: &str, request: Request<S>) -> Result<Response, Away>
+    where
+        S: Stream<Item = Result<B, E>> + Send + 'static,
+        B: Buf + Send,
+        E: Send,
+    {
+        let Request { method, headers, body: mut arriving, .. } = request;
+        let (entrance, headers) = match self.look(source, &method, &headers) {
+            Ok(looked) => looked,
+            Err(away) => {
+                arriving.linger();
+                return Err(away);
+            }
+        };
+        let Source { body_max_bytes, body_timeout, .. } = entrance.source;
+        let unheard = Unheard { intake: &self.intake };
+        let read = arriving.read(body_max_bytes, body_timeout).await;
+        unheard.heard();
+        if matches!(read, Err(Away::TooLarge { .. })) {
+            arriving.linger();
+        }
+        let draft = entrance.draft(headers, read?).await?;
+        let accepted = self.engine.accept(draft).await.map_err(Away::NotAccepted)?;
+        if accepted.duplicate {
+            self.intake.note(Turned::Duplicate);
+        }
+        Ok(entrance.ack.response(accepted))
+    }
+
+    /// What can be said of a request before its body: which source it is for, and the headers to keep.
+    fn look(&self, source: &str, method: &Method, headers: &HeaderMap) -> Result<(&Arc<Entrance>, Vec<Header>), Away> {
+        let entrance = self.sources.get(source).ok_or(Away::UnknownSource)?;
+        if method != Method::POST {
+            return Err(Away::Method { allowed: "POST" });
+        }
+        Ok((entrance, headers::kept(headers).ok_or(Away::Headers)?))
+    }
+
+    /// Why the process should be started again.
+    fn dead(&self) -> Option<NotAccepted> {
+        self.unready().filter(|why| matches!(why, NotAccepted::Failed(_)))
+    }
+
+    /// Why no event would be taken now.
+    fn unready(&self) -> Option<NotAccepted> {
+        match &*self.engine.health().borrow() {
+            Health::Failed(why) => Some(NotAccepted::Failed(why.clone())),
+            Health::Stopping => Some(NotAccepted::Stopping),
+            Health::Running if self.engine.is_full() => Some(NotAccepted::Full),
+            Health::Running => None,
+        }
+    }
+}
+
+impl Entrance {
+    /// The event in a request, by the source's rules.
+    async fn draft(self: &Arc<Self>, headers: Vec<Header>, body: Bytes) -> Result<Draft, Away> {
+        let admitted = if body.len() <= INLINE_MAX_BYTES {
+            self.admit(headers, body)
+        } else {
+            let entrance = Arc::clone(self);
+            let admitting = tokio::task::spawn_blocking(move || entrance.admit(headers, body));
+            // It ends without a result only if the runtime is shutting down.
+            admitting.await.map_err(|_| Away::NotAccepted(NotAccepted::Stopping))?
+        };
+        admitted.map_err(Away::Refused)
+    }
+
+    fn admit(&self, headers: Vec<Header>, body: Bytes) -> Result<Draft, Refusal> {
+        let json = Json::read(&self.source, &body);
+        self.source.admit(json.as_ref().map(|json| json as &dyn Fields), headers, body)
+    }
+}
+
+/// Counts a request whose sender went away before its body was there: then nobody is left to answer.
+struct Unheard<'a> {
+    intake: &'a Intake,
+}
+
+impl Unheard<'_> {
+    /// There is an answer to give after all.
+    fn heard(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        self.intake.note(Turned::Slow);
+        tracing::debug!(reason = Turned::Slow.as_str(), detail = "the sender went away", "turned away");
+    }
+}
+
+/// The answer of `/livez` or `/readyz`: 200, or 503 with what is wrong.
+fn probe(method: &Method, wrong: Option<NotAccepted>) -> Response {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Away::Method { allowed: "GET, HEAD" }.response();
+    }
+    wrong.map_or_else(|| "ok\n".into_response(), |wrong| Away::NotAccepted(wrong).response())
+}
