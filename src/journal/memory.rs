@@ -34,6 +34,8 @@ struct State {
     replays: BTreeMap<ReplayId, Replay>,
     marks: BTreeMap<Name, EventId>,
     records: u64,
+    /// Records there were before the batch at hand.
+    stored: u64,
     closed: bool,
 }
 
@@ -58,6 +60,9 @@ impl Lookup for State {
         let received = |id: &EventId| self.entries.get(id).map(|entry| entry.head.received_at);
         Ok(first.filter(|id| received(id).is_some_and(|first| event.received_at < first.after(dedup.window))))
     }
+    fn is_stored(&self, place: Position) -> bool {
+        place.0 <= self.stored
+    }
 }
 
 impl Apply for State {
@@ -66,12 +71,13 @@ impl Apply for State {
     fn contains(&mut self, id: EventId) -> Result<bool, JournalError> {
         Ok(self.entries.contains_key(&id))
     }
-    fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
+    fn insert(&mut self, event: &Arc<Event>, entry: Entry) -> Result<(), JournalError> {
         if let Some(dedup) = event.draft.dedup {
             self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
         }
         self.events.insert(event.id, Arc::clone(event));
         self.entries.insert(event.id, entry);
+        Ok(())
     }
     fn change(&mut self, id: EventId, _: Position, change: impl FnOnce(&mut Entry)) -> Result<(), JournalError> {
         self.entries.get_mut(&id).map(change);
@@ -93,6 +99,7 @@ impl Journal for MemoryJournal {
         if state.closed {
             return Err(JournalError::Closed);
         }
+        state.stored = state.records;
         let mut receipts = Vec::with_capacity(changes.len());
         for change in changes {
             let (receipt, record) = ledger::decide(change, &mut *state)?;

@@ -5,7 +5,7 @@
 //! stay under [`VALUE_MAX_BYTES`], so that sled never spills one into its `blobs/` folder.
 //!
 //! ```text
-//! e event(16) chunk(2)                 the entry: head and first 32 slots, then 32 slots a chunk
+//! e event(16) chunk(2)                 the entry: head and first 16 slots, then 16 slots a chunk
 //! k hash of key(8) event(16)           events by key
 //! d source(2) fingerprint(16)          the newest event with it
 //! w endpoint(2) due(8) event(16) slot(2)   deliveries that wait: attempts, born
@@ -40,7 +40,8 @@ use crate::core::scheduler::Active;
 
 /// No value is larger.
 pub(super) const VALUE_MAX_BYTES: usize = 2048;
-const SLOTS_PER_CHUNK: usize = 32;
+/// A head with 16 slots of at most 72 bytes each stays under [`VALUE_MAX_BYTES`].
+const SLOTS_PER_CHUNK: usize = 16;
 const FORMAT: u64 = 1;
 
 /// The index.
@@ -98,9 +99,12 @@ impl Index {
         let db = config.open().map_err(sled_failed)?;
         let mut names = Names::default();
         for pair in db.scan_prefix(b"n") {
-            let (_, value) = pair.map_err(sled_failed)?;
+            let (key, value) = pair.map_err(sled_failed)?;
             let text = std::str::from_utf8(&value).map_err(|_| malformed())?;
-            names.add(Name::new(text).map_err(|_| malformed())?);
+            let number = names.add(Name::new(text).map_err(|_| malformed())?);
+            if *key != *numbered(b'n', number) {
+                return Err(malformed()); // one is missing: every later number would mean another name
+            }
         }
         let mut meta = match db.get(b"m").map_err(sled_failed)? {
             None => Meta::default(),

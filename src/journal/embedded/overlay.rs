@@ -184,7 +184,9 @@ impl Overlay {
         let dirty = self.dirty.get_mut(&id).filter(|dirty| dirty.writing.is_none())?;
         dirty.writing = Some(None);
         self.unindexed.remove(&(dirty.first, id));
-        let print = dirty.print.as_ref().map(|(_, print)| *print);
+        // Only the newest event with a print may leave it in the index.
+        let newest = dirty.print.as_ref().filter(|print| self.prints.get(*print) == Some(&id));
+        let print = newest.map(|(_, print)| *print);
         Some(Update { entry: dirty.entry.clone(), before: dirty.before.clone(), print })
     }
 
@@ -281,9 +283,16 @@ impl Apply for Overlay {
         Ok(id.as_u128() <= self.last_id && (self.dirty.contains_key(&id) || self.index.get(id)?.is_some()))
     }
 
-    fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
+    fn insert(&mut self, event: &Arc<Event>, entry: Entry) -> Result<(), JournalError> {
         let id = event.id;
-        let print = event.draft.dedup.map(|dedup| (event.draft.source.clone(), dedup.fingerprint));
+        let mut print = event.draft.dedup.map(|dedup| (event.draft.source.clone(), dedup.fingerprint));
+        // While the log is read again, a newer event with the same print may be in the index already.
+        if let Some((source, fingerprint)) = &print
+            && id.as_u128() <= self.last_id
+            && self.index.event_with(source, *fingerprint)?.is_some_and(|newer| newer > id)
+        {
+            print = None;
+        }
         if let Some(print) = &print {
             self.prints.insert(print.clone(), id);
         }
@@ -292,6 +301,7 @@ impl Apply for Overlay {
         let place = entry.place;
         self.dirty.insert(id, Dirty::new(entry, None, print, self.tick));
         self.note_change(id, place);
+        Ok(())
     }
 
     fn change(&mut self, id: EventId, place: Position, change: impl FnOnce(&mut Entry)) -> Result<(), JournalError> {

@@ -22,14 +22,17 @@ pub(super) struct Stage<'a> {
     entries: HashMap<EventId, Entry>,
     prints: HashMap<(Name, Fingerprint), EventId>,
     replays: HashMap<ReplayId, Replay>,
+    /// No record stands behind this yet.
+    stored: u64,
     /// Stands in for the places that only writing gives; greater than every real one so far.
     next_place: u64,
 }
 
 impl<'a> Stage<'a> {
     pub(super) fn new(journal: &'a Inner) -> Self {
-        let next_place = journal.log.end().0;
-        Self { journal, entries: HashMap::new(), prints: HashMap::new(), replays: HashMap::new(), next_place }
+        let stored = journal.log.end().0;
+        let (entries, prints, replays) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { journal, entries, prints, replays, stored, next_place: stored }
     }
 
     /// Decides a change; the record to be written for it.
@@ -84,6 +87,10 @@ impl Lookup for Stage<'_> {
         let received_at = self.entry(first)?.map(|entry| entry.head.received_at);
         Ok(received_at.filter(|received| event.received_at < received.after(dedup.window)).map(|_| first))
     }
+
+    fn is_stored(&self, place: Position) -> bool {
+        place.0 <= self.stored
+    }
 }
 
 impl Apply for Stage<'_> {
@@ -93,11 +100,12 @@ impl Apply for Stage<'_> {
         Ok(id.as_u128() <= self.journal.overlay().last_id() && self.load(id)?)
     }
 
-    fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
+    fn insert(&mut self, event: &Arc<Event>, entry: Entry) -> Result<(), JournalError> {
         if let Some(dedup) = event.draft.dedup {
             self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
         }
         self.entries.insert(event.id, entry);
+        Ok(())
     }
 
     fn change(&mut self, id: EventId, _: Position, change: impl FnOnce(&mut Entry)) -> Result<(), JournalError> {
