@@ -127,9 +127,10 @@ impl Segment {
     /// and zeros from there to `used_end`, where a write that was cut off has left its bytes.
     pub(super) fn secure(&self, group: u64, end: u64, used_end: u64) -> io::Result<()> {
         let group = group.max(self.base + SEGMENT_HEADER_BYTES).min(end);
-        let mut bytes = self.read(group, end)?;
-        let used = used_end.min(self.held_end()).saturating_sub(group);
-        bytes.resize(bytes.len().max(usize::try_from(used).map_err(io::Error::other)?), 0);
+        let mut bytes = self.read(group, end.min(self.held_end()))?;
+        // The last record's padding may be missing of a cut file.
+        let len = end.max(used_end.min(self.held_end())) - group;
+        bytes.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
         if !self.has_header {
             self.file.write(&header(self.base, self.len), 0)?;
         }
