@@ -225,7 +225,7 @@ impl Log {
             segments.range(..=position.0).next_back().map(|(_, segment)| segment.clone())
         };
         match segment {
-            Some(segment) if position.0 + RECORD_HEADER_BYTES as u64 <= segment.held_end() => {
+            Some(segment) if position.0.saturating_add(RECORD_HEADER_BYTES as u64) <= segment.held_end() => {
                 segment.read_record(position.0)
             }
             _ => Ok(None),
