@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::log::Position;
 use super::record::{Record, ReplayAdvanced};
 use super::{Advance, Change, Receipt, Redelivery, Settlement};
-use crate::core::event::Event;
+use crate::core::event::{Event, FAN_OUT_MAX, KEY_LEN_MAX, TYPE_LEN_MAX};
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::{Replay, ReplayState};
@@ -22,6 +22,8 @@ pub(crate) trait Lookup {
     fn replay(&mut self, id: ReplayId) -> Result<Option<&Replay>, Self::Error>;
     /// The event accepted with the same fingerprint within the window before `event`.
     fn duplicate(&mut self, event: &Event) -> Result<Option<EventId>, Self::Error>;
+    /// Whether the record at `place` was there before this batch.
+    fn is_stored(&self, place: Position) -> bool;
 }
 
 /// What a record is brought into. Changing what is not there does nothing.
@@ -39,10 +41,13 @@ pub(crate) trait Apply {
 /// The record a change leads to, if any, and its receipt.
 pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receipt, Option<Record>), L::Error> {
     match change {
-        Change::Accept(event) => Ok(match look.duplicate(event)? {
-            Some(first) => (Receipt::Duplicate(first), None),
-            None => (Receipt::Done, Some(Record::Accepted(event.clone()))),
-        }),
+        Change::Accept(event) => {
+            assert_indexable(event);
+            Ok(match look.duplicate(event)? {
+                Some(first) => (Receipt::Duplicate(first), None),
+                None => (Receipt::Done, Some(Record::Accepted(event.clone()))),
+            })
+        }
         Change::Settle(settlement) => decide_settle(settlement, look),
         Change::Cancel { id, at } => {
             let Some(entry) = look.entry(id.event)? else { return Ok((Receipt::Missing, None)) };
@@ -53,7 +58,10 @@ pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receip
             })
         }
         Change::Redeliver(redelivery) => decide_redelivery(redelivery, look),
-        Change::OpenReplay(replay) => Ok((Receipt::Done, Some(Record::ReplayOpened(replay.clone())))),
+        Change::OpenReplay(replay) => Ok(match look.replay(replay.id)? {
+            Some(_) => (Receipt::Stale, None),
+            None => (Receipt::Done, Some(Record::ReplayOpened(replay.clone()))),
+        }),
         Change::AdvanceReplay(advance) => decide_advance(advance, look),
         Change::CancelReplay { id, at } => Ok(match look.replay(*id)? {
             None => (Receipt::Missing, None),
@@ -63,6 +71,15 @@ pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receip
     }
 }
 
+/// What an entry must keep to, or no index could take it: the core cuts types and keys, and bounds the fan-out.
+fn assert_indexable(event: &Event) {
+    let draft = &event.draft;
+    assert!(draft.event_type.len() <= TYPE_LEN_MAX, "a type has at most {TYPE_LEN_MAX} bytes");
+    let key_len = draft.key.as_ref().map_or(0, String::len);
+    assert!(key_len <= KEY_LEN_MAX, "a key has at most {KEY_LEN_MAX} bytes");
+    assert!(draft.endpoints.len() <= FAN_OUT_MAX, "an event goes to at most {FAN_OUT_MAX} endpoints");
+}
+
 type Decided<E> = Result<(Receipt, Option<Record>), E>;
 
 fn decide_settle<L: Lookup>(settlement: &Settlement, look: &mut L) -> Decided<L::Error> {
@@ -70,7 +87,9 @@ fn decide_settle<L: Lookup>(settlement: &Settlement, look: &mut L) -> Decided<L:
     let Some(entry) = look.entry(id.event)? else { return Ok((Receipt::Missing, None)) };
     let Some(slot) = entry.slot(id.slot) else { return Ok((Receipt::Missing, None)) };
     let previous = slot.last_place;
-    if !entry.admits(id.slot, settlement.attempt.number, settlement.step) {
+    let admits = entry.admits(id.slot, settlement.attempt.number, settlement.step);
+    // An attempt begins when the one before it is stored: both in one batch is a mistake.
+    if !admits || !look.is_stored(previous) {
         return Ok((Receipt::Stale, None));
     }
     Ok((Receipt::Done, Some(Record::Settled { settlement: settlement.clone(), previous })))
@@ -90,7 +109,10 @@ fn decide_redelivery<L: Lookup>(redelivery: &Redelivery, look: &mut L) -> Decide
 
 fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Error> {
     let Some(replay) = look.replay(advance.id)? else { return Ok((Receipt::Missing, None)) };
-    if replay.state != ReplayState::Running || advance.cursor < replay.cursor {
+    // A slice that does not move the cursor was done before; only the end may come by itself.
+    let moves = advance.cursor > replay.cursor;
+    let ends = advance.finished && advance.cursor == replay.cursor && advance.items.is_empty();
+    if replay.state != ReplayState::Running || !(moves || ends) {
         return Ok((Receipt::Stale, None));
     }
     let mut made: Vec<(crate::core::id::DeliveryId, Name)> = Vec::new();

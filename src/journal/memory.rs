@@ -34,6 +34,8 @@ struct State {
     replays: BTreeMap<ReplayId, Replay>,
     marks: BTreeMap<Name, EventId>,
     records: u64,
+    /// Records there were before the batch at hand.
+    stored: u64,
     closed: bool,
 }
 
@@ -57,6 +59,9 @@ impl Lookup for State {
         let first = self.prints.get(&(event.draft.source.clone(), dedup.fingerprint)).copied();
         let received = |id: &EventId| self.entries.get(id).map(|entry| entry.head.received_at);
         Ok(first.filter(|id| received(id).is_some_and(|first| event.received_at < first.after(dedup.window))))
+    }
+    fn is_stored(&self, place: Position) -> bool {
+        place.0 <= self.stored
     }
 }
 
@@ -93,6 +98,7 @@ impl Journal for MemoryJournal {
         if state.closed {
             return Err(JournalError::Closed);
         }
+        state.stored = state.records;
         let mut receipts = Vec::with_capacity(changes.len());
         for change in changes {
             let (receipt, record) = ledger::decide(change, &mut *state)?;

@@ -43,6 +43,8 @@ use crate::core::timestamp::Timestamp;
 pub trait Journal: Send + Sync + 'static {
     /// Decides and stores `changes` in order; returns when all are durable. One receipt per change.
     ///
+    /// A batch settles a delivery at most once: the next attempt begins when the one before it is stored.
+    ///
     /// On [`JournalError::Full`] nothing was stored and a later call may succeed. Any other error is
     /// final for this process: what was stored is unknown until the journal is opened again.
     fn commit(&self, changes: &[Change]) -> Result<Vec<Receipt>, JournalError>;

@@ -88,6 +88,8 @@ pub(crate) fn page_of_deliveries(
                 items.push(((*entry.head).clone(), delivery));
             }
         }
+        // Also behind an event without deliveries: a slice that saw only such ones is not the end.
+        last = Some(end_of(query, &entry));
     }
     Ok(Page { items, next: None })
 }

@@ -351,3 +351,6 @@ fn decode_advance(from: &mut Reader) -> Option<ReplayAdvanced> {
         finished: from.flag()?,
     })
 }
+
+#[cfg(test)]
+mod tests;

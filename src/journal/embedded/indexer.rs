@@ -32,7 +32,7 @@ impl Indexer {
                     let _laid = inner.space.lay_ballast().is_ok();
                 }
                 let tidied =
-                    inner.hand_over(false).and_then(|()| inner.index.tidy().map_err(|error| inner.fail(error)));
+                    inner.hand_over(false).and_then(|()| inner.index.tidy().map_err(|error| inner.fail_index(error)));
                 if tidied.is_err() {
                     return; // the journal has noted why, and refuses commits
                 }

@@ -58,7 +58,6 @@ pub struct EmbeddedJournal {
     inner: Arc<Inner>,
     indexer: Mutex<Option<Indexer>>,
     report: OpenReport,
-    dir: PathBuf,
     _lock: File,
 }
 
@@ -70,6 +69,10 @@ struct Inner {
     room: Condvar,
     /// One commit at a time.
     committing: Mutex<()>,
+    /// One handover at a time: what a later one calls applied must not overtake an earlier one's entries.
+    handing_over: Mutex<()>,
+    /// The journal's directory.
+    dir: PathBuf,
     space: Space,
     failed: OnceLock<JournalError>,
     closed: AtomicBool,
@@ -109,7 +112,7 @@ impl EmbeddedJournal {
     pub fn sizes(&self) -> Sizes {
         Sizes {
             log_bytes: self.inner.log.bytes(),
-            index_bytes: start::folder_bytes(&self.dir.join(start::INDEX)),
+            index_bytes: start::folder_bytes(&self.inner.dir.join(start::INDEX)),
             overlay_entries: self.inner.overlay().len(),
             end: self.inner.log.end(),
         }
@@ -124,6 +127,12 @@ impl EmbeddedJournal {
 impl Inner {
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index has failed: it is not trusted at the next start, which builds it again.
+    fn fail_index(&self, error: JournalError) -> JournalError {
+        let _forgotten = start::forget_state(&self.dir).is_ok();
+        self.fail(error)
     }
 
     fn fail(&self, error: JournalError) -> JournalError {
@@ -164,7 +173,7 @@ impl Inner {
         })?;
         let mut overlay = self.overlay();
         for (record, place) in records.iter().zip(places) {
-            ledger::apply(record, place, &mut *overlay).map_err(|error| self.fail(error))?;
+            ledger::apply(record, place, &mut *overlay).map_err(|error| self.fail_index(error))?;
         }
         overlay.set_applied(self.log.end());
         Ok(())
@@ -175,7 +184,7 @@ impl Inner {
         if let Some(entry) = self.overlay().held(id) {
             return Ok(Some(entry.clone()));
         }
-        self.index.get(id)
+        self.index.get(id).map_err(|error| self.fail_index(error))
     }
 
     /// The newest event with the same fingerprint within the window before `event`.
@@ -200,9 +209,10 @@ impl Inner {
     /// Hands overlay entries to the index until none are left that should go; `all` of them if asked.
     fn hand_over(&self, all: bool) -> Result<(), JournalError> {
         const BATCH_MAX: usize = 1024;
+        let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
-            self.index.write(&handover).map_err(|error| self.fail(error))?;
+            self.index.write(&handover).map_err(|error| self.fail_index(error))?;
             let was_last = handover.updates.len() < BATCH_MAX;
             self.overlay().handed_over(handover);
             self.room.notify_all();
@@ -231,10 +241,10 @@ impl Inner {
         if newest_first {
             held.reverse();
         }
-        let indexed = self.index.ids(among, low, high, newest_first)?;
+        let indexed = self.index.ids(among, low, high, newest_first).map_err(|error| self.fail_index(error))?;
         Ok(merge(held.into_iter().map(Ok), indexed, newest_first).filter_map(|id| match id {
             Ok(id) => self.load(id).transpose(),
-            Err(error) => Some(Err(error)),
+            Err(error) => Some(Err(self.fail_index(error))),
         }))
     }
 
@@ -299,7 +309,7 @@ impl Journal for EmbeddedJournal {
         let held = self.inner.overlay().waiting(endpoint, limit + 1);
         let mut found: BTreeSet<Active> = held.into_iter().collect();
         for active in self.inner.index.waiting(endpoint) {
-            let active = active?;
+            let active = active.map_err(|error| self.inner.fail_index(error))?;
             if found.len() > limit && found.last().is_some_and(|last| *last < active) {
                 break;
             }
@@ -394,7 +404,7 @@ impl Journal for EmbeddedJournal {
             return Err(error.clone());
         }
         self.inner.index_all()?;
-        start::mark_clean(&self.dir, &self.inner.index)
+        start::mark_clean(&self.inner.dir, &self.inner.index)
     }
 }
 

@@ -24,20 +24,23 @@ pub(super) struct Stage<'a> {
     accepted: HashMap<EventId, Arc<Event>>,
     prints: HashMap<(Name, Fingerprint), EventId>,
     replays: HashMap<ReplayId, Replay>,
+    /// No record stands behind this yet.
+    stored: u64,
     /// Stands in for the places that only writing gives; greater than every real one so far.
     next_place: u64,
 }
 
 impl<'a> Stage<'a> {
     pub(super) fn new(journal: &'a Inner) -> Self {
-        let next_place = journal.log.end().0;
+        let stored = journal.log.end().0;
         Self {
             journal,
             entries: HashMap::new(),
             accepted: HashMap::new(),
             prints: HashMap::new(),
             replays: HashMap::new(),
-            next_place,
+            stored,
+            next_place: stored,
         }
     }
 
@@ -106,6 +109,10 @@ impl Lookup for Stage<'_> {
             }
             None => self.journal.duplicate(event, dedup),
         }
+    }
+
+    fn is_stored(&self, place: Position) -> bool {
+        place.0 <= self.stored
     }
 }
 

@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -87,7 +88,7 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
     let why_not = distrust(dir).map_err(at(dir))?;
     let attempted = match why_not {
         Some(why) => Attempted::Distrusted(why),
-        None => attempt(settings, &folder, None, progress)?,
+        None => attempt_trusting(settings, &folder, progress)?,
     };
     let (log, overlay, index, report) = match attempted {
         Attempted::Opened(opened) => *opened,
@@ -104,13 +105,31 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
         overlay: Mutex::new(overlay),
         room: Condvar::new(),
         committing: Mutex::new(()),
+        handing_over: Mutex::new(()),
+        dir: dir.clone(),
         space,
         failed: OnceLock::new(),
         closed: AtomicBool::new(false),
     });
     inner.overlay().set_applied(inner.log.end());
     let indexer = Indexer::start(Arc::clone(&inner))?;
-    Ok(EmbeddedJournal { inner, indexer: Mutex::new(Some(indexer)), report, dir: dir.clone(), _lock: lock })
+    Ok(EmbeddedJournal { inner, indexer: Mutex::new(Some(indexer)), report, _lock: lock })
+}
+
+/// Opens with the index as it is, if it holds. sled panics on some damage, when it opens and when it reads.
+fn attempt_trusting(
+    settings: &Settings,
+    folder: &Arc<dyn Disk>,
+    progress: &dyn Fn(Progress),
+) -> Result<Attempted, JournalError> {
+    // A clean close says nothing about what is written from now on.
+    write_state(&settings.dir, false).map_err(at(&settings.dir))?;
+    match catch_unwind(AssertUnwindSafe(|| attempt(settings, folder, None, progress))) {
+        // The log's own errors are `Open`; this is the index's.
+        Ok(Err(JournalError::Failed(why))) => Ok(Attempted::Distrusted(why)),
+        Ok(attempted) => attempted,
+        Err(_panic) => Ok(Attempted::Distrusted("the index is damaged: reading it panicked".to_owned())),
+    }
 }
 
 /// Opens the index and brings the log's records behind it into the overlay.
@@ -120,10 +139,12 @@ fn attempt(
     rebuilt: Option<String>,
     progress: &dyn Fn(Progress),
 ) -> Result<Attempted, JournalError> {
-    let index = match open_index(&settings.dir.join(INDEX), settings.index_cache_bytes) {
+    let index = match Index::open(&settings.dir.join(INDEX), settings.index_cache_bytes) {
         Ok(index) => Arc::new(index),
-        Err(why) if rebuilt.is_none() => return Ok(Attempted::Distrusted(why)),
-        Err(why) => return Err(JournalError::Open(why)),
+        Err(error) if rebuilt.is_none() => {
+            return Ok(Attempted::Distrusted(format!("the index does not open: {error}")));
+        }
+        Err(error) => return Err(JournalError::Open(error.to_string())),
     };
     let from = index.meta().applied;
     let mut overlay = match Overlay::new(Arc::clone(&index)) {
@@ -183,17 +204,6 @@ fn read_record(place: Position, payload: Bytes) -> Result<Record, JournalError> 
     })
 }
 
-/// sled panics on some damage; on its own thread that is an error like any other.
-fn open_index(path: &Path, cache_bytes: u64) -> Result<Index, String> {
-    let path = path.to_owned();
-    let thread = std::thread::Builder::new().name("index-open".to_owned());
-    let opening = thread.spawn(move || Index::open(&path, cache_bytes)).map_err(|error| error.to_string())?;
-    match opening.join() {
-        Ok(opened) => opened.map_err(|error| format!("the index does not open: {error}")),
-        Err(_) => Err("the index is damaged: opening it panicked".to_owned()),
-    }
-}
-
 /// Why the index must not be trusted, if so.
 fn distrust(dir: &Path) -> io::Result<Option<String>> {
     if !dir.join(INDEX).is_dir() {
@@ -202,7 +212,9 @@ fn distrust(dir: &Path) -> io::Result<Option<String>> {
     }
     let state = match std::fs::read_to_string(dir.join(STATE)) {
         Ok(state) => state,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("the index has no state".to_owned())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            return Ok(Some("the index has no state".to_owned()));
+        }
         Err(error) => return Err(error),
     };
     let same_boot = boot_id()?.is_some_and(|boot| state.contains(&format!("boot={boot}\n")));

@@ -6,7 +6,7 @@
 //! ```text
 //! segment   0  8 bytes  "BACKSTOP"
 //!           8  u32      format version (1)
-//!          12  u32      0
+//!          12  u32      length of the segment, in units of 8 bytes
 //!          16  u64      position of byte 0
 //!          24  u32      0
 //!          28  u32      CRC32C of bytes 0..28
@@ -22,7 +22,11 @@
 //! A group is what one append writes and one fdatasync makes durable; a group begins only after the one
 //! before it is durable. So bytes that are no record are a write that was cut off if they lie in the last
 //! group or behind it, and damage if they lie before it. Either way every whole record is kept: a record
-//! is lost only if its own bytes are.
+//! is lost only if its own bytes are. Segments follow each other without a hole: what is missing of one, or
+//! between two, is damage too.
+//!
+//! Opening writes the last group again, zeros over what a cut-off write left behind it, and syncs: whole
+//! records may have been seen in memory only, by a process that died before its sync or whose sync failed.
 //!
 //! Promises: after `append` returns `Ok`, its records survive a power cut. A failed write or sync is never
 //! retried: the log refuses everything from then on. Absent: compaction (retention removes whole
@@ -46,6 +50,8 @@ use segment::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Segment};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
+/// Longest segment, in bytes, unless one group needs more.
+pub const SEGMENT_MAX_BYTES: u64 = 16 << 30;
 /// Largest payload, in bytes.
 pub const PAYLOAD_MAX_BYTES: usize = 256 << 20;
 
@@ -95,6 +101,7 @@ impl Log {
     /// Opens the log and hands every whole record from `from` on to `visit`, in order.
     ///
     /// `from` must be the position of a record or the end of one, as seen before; [`Position::NONE`] is the beginning.
+    /// If [`Log::end`] is less afterwards, the log has lost what stood before `from`.
     pub fn open<E: From<io::Error>>(
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
@@ -107,26 +114,39 @@ impl Log {
                 segments.insert(base, Segment::open(&*disk, base)?);
             }
         }
-        let mut findings = Findings::default();
-        let mut last_group = 0;
-        let mut end = from.0;
+        let mut records = 0;
+        let (mut last_group, mut end) = (0, 0);
         let mut gaps = Vec::new();
-        for segment in segments.values().filter(|segment| segment.end() > from.0) {
-            for found in segment.scan(from.0)? {
+        // The segment that `from` lies in is read whole: what stands before tells where the log ends.
+        let first = segments.range(..from.0).next_back().map_or(0, |(base, _)| *base);
+        for segment in segments.range(first..).map(|(_, segment)| segment) {
+            for found in segment.scan()? {
                 match found {
                     Found::Record { position, group, payload } => {
-                        findings.records += 1;
                         last_group = group;
                         end = scan::after(position, payload.len());
-                        visit(Position(position), payload)?;
+                        if position >= from.0 {
+                            records += 1;
+                            visit(Position(position), payload)?;
+                        }
                     }
                     Found::Gap { position, len } => gaps.push((Position(position), len)),
                 }
             }
         }
-        (findings.torn, findings.damaged) = gaps.into_iter().partition(|(position, _)| position.0 >= last_group);
+        let used_end = gaps.last().map_or(0, |(position, len)| position.0 + len);
+        gaps.retain(|(position, len)| position.0 + len > from.0);
         let current = Self::last_segment(&mut segments, &*disk)?;
+        let (torn, mut damaged): (Vec<_>, Vec<_>) =
+            gaps.into_iter().partition(|(position, _)| position.0 >= last_group);
+        damaged.extend(holes(&segments, last_group));
+        damaged.sort_unstable();
+        let findings = Findings { records, torn, damaged };
         let end = current.as_ref().map_or(0, |segment| end.max(segment.base + SEGMENT_HEADER_BYTES));
+        if let Some(segment) = &current {
+            segment.secure(last_group, end, used_end)?;
+        }
+        let segment_bytes = segment_bytes.min(SEGMENT_MAX_BYTES);
         let writer = Writer { current, end, buffer: Vec::new(), failed: None };
         Ok((Self { disk, segment_bytes, segments: RwLock::new(segments), writer: Mutex::new(writer) }, findings))
     }
@@ -135,7 +155,7 @@ impl Log {
     fn last_segment(segments: &mut BTreeMap<u64, Segment>, disk: &dyn Disk) -> io::Result<Option<Segment>> {
         while let Some((base, segment)) = segments.last_key_value() {
             let (base, segment) = (*base, segment.clone());
-            if segment.has_header()? || !segment.is_blank()? {
+            if !segment.is_blank()? {
                 return Ok(Some(segment));
             }
             disk.remove(&segment::name_of_base(base))?;
@@ -178,7 +198,7 @@ impl Log {
 
     /// The segment that has room for `len` bytes at the writer's end, made if need be.
     fn segment_for(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
-        if let Some(current) = writer.current.as_ref().filter(|current| writer.end + len <= current.end()) {
+        if let Some(current) = writer.current.as_ref().filter(|current| writer.end + len <= current.held_end()) {
             return Ok(current.clone());
         }
         let base = writer.current.as_ref().map_or(0, Segment::end);
@@ -205,7 +225,7 @@ impl Log {
             segments.range(..=position.0).next_back().map(|(_, segment)| segment.clone())
         };
         match segment {
-            Some(segment) if position.0 + RECORD_HEADER_BYTES as u64 <= segment.end() => {
+            Some(segment) if position.0.saturating_add(RECORD_HEADER_BYTES as u64) <= segment.held_end() => {
                 segment.read_record(position.0)
             }
             _ => Ok(None),
@@ -215,12 +235,30 @@ impl Log {
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).values().map(|segment| segment.len).sum()
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).values().map(|segment| segment.held).sum()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is missing of segments and between them, and headers that are not whole.
+fn holes(segments: &BTreeMap<u64, Segment>, last_group: u64) -> Vec<(Position, u64)> {
+    let mut holes = Vec::new();
+    let mut next_bases = segments.keys().skip(1);
+    for segment in segments.values() {
+        let end = next_bases.next().copied().unwrap_or(segment.end());
+        if let Some(missing) = end.checked_sub(segment.held_end()).filter(|missing| *missing > 0) {
+            holes.push((Position(segment.held_end()), missing));
+        }
+        // A header is durable with its segment's first group, not before.
+        let first_group = segment.base + SEGMENT_HEADER_BYTES;
+        if !segment.has_header && first_group < last_group {
+            holes.push((Position(segment.base), SEGMENT_HEADER_BYTES.min(segment.held)));
+        }
+    }
+    holes
 }
 
 impl fmt::Debug for Log {

@@ -21,7 +21,12 @@ const FIRST_READ_BYTES: u64 = 4096;
 #[derive(Clone)]
 pub(super) struct Segment {
     pub(super) base: u64,
+    /// Its length as it was made; without a header, what the file has.
     pub(super) len: u64,
+    /// What the file has of it: less if it was cut.
+    pub(super) held: u64,
+    /// Whether its header is there and whole.
+    pub(super) has_header: bool,
     pub(super) file: Arc<dyn DiskFile>,
 }
 
@@ -34,29 +39,57 @@ pub(super) fn base_of_name(name: &str) -> Option<u64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-fn header(base: u64) -> Vec<u8> {
+fn header(base: u64, len: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(32);
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    header.extend_from_slice(&[0; 4]);
+    header.extend_from_slice(&u32::try_from(len / 8).unwrap_or(0).to_le_bytes());
     header.extend_from_slice(&base.to_le_bytes());
     header.extend_from_slice(&[0; 4]);
     header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
     header
 }
 
+/// The segment's length by its header; `None` if these bytes are not the header of a segment at `base`.
+fn parse_segment_header(bytes: &[u8], base: u64) -> io::Result<Option<u64>> {
+    let word = |at: usize| bytes.get(at..).and_then(|bytes| bytes.first_chunk()).map(|word| u32::from_le_bytes(*word));
+    let crc = bytes.get(..28).map(crc32c::crc32c);
+    let (Some(version), Some(units)) = (word(8), word(12)) else { return Ok(None) };
+    if !bytes.starts_with(MAGIC) || crc != word(28) {
+        return Ok(None);
+    }
+    if version != FORMAT_VERSION {
+        let why = format!("segment {} has format {version}: a newer version wrote it", name_of_base(base));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    let len = u64::from(units) * 8;
+    Ok((bytes == header(base, len)).then_some(len))
+}
+
 impl Segment {
     /// Makes a segment of `len` bytes. Its header becomes durable with its first group.
     pub(super) fn create(disk: &dyn Disk, base: u64, len: u64) -> io::Result<Self> {
         let file = disk.create(&name_of_base(base), len)?;
-        file.write(&header(base), 0)?;
-        Ok(Self { base, len, file })
+        if let Err(error) = file.write(&header(base, len), 0) {
+            // The next try makes the file anew.
+            disk.remove(&name_of_base(base))?;
+            return Err(error);
+        }
+        Ok(Self { base, len, held: len, has_header: true, file })
     }
 
     pub(super) fn open(disk: &dyn Disk, base: u64) -> io::Result<Self> {
         let file = disk.open(&name_of_base(base))?;
-        let len = file.len()?;
-        Ok(Self { base, len, file })
+        let held = file.len()?;
+        let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+        let made_len = if held < SEGMENT_HEADER_BYTES {
+            None
+        } else {
+            file.read(&mut bytes, 0)?;
+            parse_segment_header(&bytes, base)?
+        };
+        let len = made_len.unwrap_or(held.next_multiple_of(8));
+        Ok(Self { base, len, held: held.min(len), has_header: made_len.is_some(), file })
     }
 
     /// The position after its last byte.
@@ -64,38 +97,52 @@ impl Segment {
         self.base + self.len
     }
 
-    pub(super) fn has_header(&self) -> io::Result<bool> {
-        if self.len < SEGMENT_HEADER_BYTES {
-            return Ok(false);
-        }
-        let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
-        self.file.read(&mut bytes, 0)?;
-        Ok(bytes[..] == header(self.base)[..])
+    /// The position after the last byte that the file has.
+    pub(super) const fn held_end(&self) -> u64 {
+        self.base + self.held
     }
 
     /// Whether no record was ever written to it.
     pub(super) fn is_blank(&self) -> io::Result<bool> {
-        Ok(!self.scan(self.base)?.iter().any(|found| matches!(found, Found::Record { .. })))
+        Ok(!self.has_header && !self.scan()?.iter().any(|found| matches!(found, Found::Record { .. })))
     }
 
-    /// What stands in it from position `from` on.
-    pub(super) fn scan(&self, from: u64) -> io::Result<Vec<Found>> {
-        let start = from.max(self.base + SEGMENT_HEADER_BYTES);
-        if start >= self.end() {
+    /// What stands in it.
+    pub(super) fn scan(&self) -> io::Result<Vec<Found>> {
+        let start = self.base + SEGMENT_HEADER_BYTES;
+        if start >= self.held_end() {
             return Ok(Vec::new());
         }
-        let mut bytes = vec![0; usize::try_from(self.end() - start).map_err(io::Error::other)?];
-        self.file.read(&mut bytes, start - self.base).map_err(file_error(&*self.file))?;
-        Ok(scan::scan(bytes.into(), start))
+        Ok(scan::scan(self.read(start, self.held_end())?.into(), start))
+    }
+
+    /// The bytes of `from..to`.
+    fn read(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).map_err(io::Error::other)?];
+        self.file.read(&mut bytes, from - self.base).map_err(file_error(&*self.file))?;
+        Ok(bytes)
+    }
+
+    /// Makes durable what was found in the last segment: the group that begins at `group` and ends at `end`,
+    /// and zeros from there to `used_end`, where a write that was cut off has left its bytes.
+    pub(super) fn secure(&self, group: u64, end: u64, used_end: u64) -> io::Result<()> {
+        let group = group.max(self.base + SEGMENT_HEADER_BYTES).min(end);
+        let mut bytes = self.read(group, end.min(self.held_end()))?;
+        // The last record's padding may be missing of a cut file.
+        let len = end.max(used_end.min(self.held_end())) - group;
+        bytes.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+        if !self.has_header {
+            self.file.write(&header(self.base, self.len), 0)?;
+        }
+        self.file.write(&bytes, group - self.base)?;
+        self.file.sync()
     }
 
     pub(super) fn read_record(&self, position: u64) -> io::Result<Option<Bytes>> {
         let offset = position - self.base;
         let read = |len: u64| -> io::Result<Vec<u8>> {
-            let len = len.min(self.len - offset);
-            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-            self.file.read(&mut bytes, offset)?;
-            Ok(bytes)
+            let len = len.min(self.held - offset);
+            self.read(position, position + len)
         };
         let first = read(FIRST_READ_BYTES)?;
         let Some(header) = parse_header(&first, position) else { return Ok(None) };

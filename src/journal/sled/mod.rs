@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! b event(16)                          a page of entries, the first of them named
-//! e event(16) chunk(2)                 an entry by itself: head and first 32 slots, then 32 slots a chunk
+//! e event(16) chunk(2)                 an entry by itself: head and first 16 slots, then 16 slots a chunk
 //! h, g                                 tags
 //! w endpoint(2) due(8) event(16) slot(2)   deliveries that wait: attempts, born
 //! x event(16)                          events with an exception: a delivery not first-waiting and not delivered
@@ -49,7 +49,8 @@ use tags::{Manifest, Merge};
 
 /// No value is larger.
 pub(super) const VALUE_MAX_BYTES: usize = 2048;
-const SLOTS_PER_CHUNK: usize = 32;
+/// A head with 16 slots of at most 72 bytes each stays under [`VALUE_MAX_BYTES`].
+const SLOTS_PER_CHUNK: usize = 16;
 const FORMAT: u64 = 1;
 
 /// The index.

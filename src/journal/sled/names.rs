@@ -20,9 +20,12 @@ impl Names {
     pub(super) fn read(db: &::sled::Db) -> IndexResult<Self> {
         let names = Self::default();
         for pair in db.scan_prefix(b"n") {
-            let (_, value) = pair.map_err(sled_failed)?;
+            let (key, value) = pair.map_err(sled_failed)?;
             let text = std::str::from_utf8(&value).map_err(|_| malformed())?;
-            names.table().add(Name::new(text).map_err(|_| malformed())?);
+            let number = names.table().add(Name::new(text).map_err(|_| malformed())?);
+            if *key != *numbered(b'n', number) {
+                return Err(malformed()); // one is missing: every later number would mean another name
+            }
         }
         Ok(names)
     }

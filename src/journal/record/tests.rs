@@ -1,0 +1,305 @@
+//! Records round-trip, noise is refused, and the bytes of version 1 never change.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::event::Header;
+use crate::core::id::EventId;
+use crate::journal::disk::{Disk, Folder};
+use crate::journal::log::Log;
+
+/// A log of every kind of record, as version 0.1.0 wrote it. It is never written again: if this file's
+/// test fails, journals that are out there cannot be read any more.
+const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/00000000000000000000.log");
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn header(name: &str, value: &'static [u8]) -> Header {
+    Header { name: name.to_owned(), value: Bytes::from_static(value) }
+}
+
+fn event() -> Event {
+    let draft = Draft {
+        source: name("flyflow"),
+        event_type: "call_ended".to_owned(),
+        key: Some("call-1".to_owned()),
+        occurred_at: Some(Timestamp::from_millis(1_790_000_000_000)),
+        headers: vec![header("content-type", b"application/json"), header("x-raw", b"\xff\x00")],
+        body: Bytes::from_static(b"{\"event_type\":\"call_ended\"}"),
+        dedup: Some(Dedup { fingerprint: Fingerprint(*b"0123456789abcdef"), window: Duration::from_secs(86_400) }),
+        endpoints: vec![name("crm"), name("billing")],
+    };
+    Event { id: EventId::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0001), received_at: time(1), draft }
+}
+
+fn plain_event() -> Event {
+    let (headers, endpoints) = (Vec::new(), Vec::new());
+    let (key, occurred_at, dedup, body) = (None, None, None, Bytes::new());
+    let (source, event_type) = (name("other"), "unknown".to_owned());
+    let draft = Draft { source, event_type, key, occurred_at, headers, body, dedup, endpoints };
+    Event { id: EventId::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0002), received_at: time(2), draft }
+}
+
+const fn time(millis: u64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + millis)
+}
+
+fn delivery(slot: u16) -> DeliveryId {
+    event().id.delivery(slot)
+}
+
+fn settled(slot: u16, number: u32, step: Step, reason: Reason, outcome: Outcome, reply: Reply) -> Record {
+    let attempt = Attempt { number, started_at: time(3), took_ms: 12, reply, outcome };
+    let previous = if number > 1 { Position(1234) } else { Position::NONE };
+    Record::Settled { settlement: Settlement { id: delivery(slot), attempt, step, reason }, previous }
+}
+
+fn answer(status: u16, retry_after: Option<Duration>) -> Reply {
+    let (headers, body) = (vec![header("x-a", b"b")], Bytes::from_static(b"no"));
+    Reply::Answer(Answer { status, headers, body, body_cut: true, retry_after })
+}
+
+fn replay() -> Replay {
+    let filter = Filter {
+        endpoint: Some(name("crm")),
+        source: Some(name("flyflow")),
+        types: vec!["call_*".to_owned()],
+        key: Some("call-1".to_owned()),
+        statuses: vec![Status::Dead, Status::Expired],
+        reason: Some(Reason::Gone),
+        since: Some(time(0)),
+        until: Some(time(9)),
+        superseded: true,
+        unrouted: false,
+    };
+    Replay {
+        id: ReplayId::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0003),
+        created_at: time(5),
+        filter,
+        to: Some(name("billing")),
+        cursor: Some(delivery(1)),
+        selected: 300,
+        queued: 200,
+        skipped: 100,
+        state: ReplayState::Running,
+    }
+}
+
+/// Every kind, and every variant within the kinds.
+fn samples() -> Vec<Record> {
+    let failure = Failure { class: FailureClass::TimeoutAfterSent, detail: "no answer in 15 s".to_owned() };
+    let retry = Step::Retry { due: time(500) };
+    let throttled = answer(503, Some(Duration::from_secs(7)));
+    let advanced = ReplayAdvanced {
+        id: replay().id,
+        cursor: Some(delivery(1)),
+        selected: 2,
+        skipped: 1,
+        made: vec![(delivery(2), name("billing"))],
+        at: time(6),
+        finished: false,
+    };
+    vec![
+        Record::Opened(Opened { at: time(0), version: "0.1.0".to_owned(), torn: vec![(Position(4096), 512)] }),
+        Record::Accepted(Arc::new(event())),
+        Record::Accepted(Arc::new(plain_event())),
+        settled(0, 1, retry, Reason::RetryAfter, Outcome::Throttled, throttled),
+        settled(0, 2, retry, Reason::Backoff, Outcome::MaybeDelivered, Reply::Failure(failure)),
+        settled(0, 3, Step::Succeed, Reason::Acknowledged, Outcome::Delivered, answer(204, None)),
+        settled(1, 1, Step::GiveUp, Reason::Gone, Outcome::Permanent, answer(410, None)),
+        Record::Cancelled { id: delivery(1), at: time(4) },
+        Record::Redelivered { id: delivery(2), endpoint: name("crm"), at: time(4) },
+        Record::ReplayOpened(replay()),
+        Record::ReplayAdvanced(advanced.clone()),
+        Record::ReplayAdvanced(ReplayAdvanced { cursor: None, made: Vec::new(), finished: true, ..advanced }),
+        Record::ReplayCancelled { id: replay().id, at: time(7) },
+    ]
+}
+
+fn encode(record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    bytes
+}
+
+fn open(dir: &Path) -> (Log, Vec<Record>) {
+    let folder: Arc<dyn Disk> = Arc::new(Folder::open(dir).unwrap());
+    let mut records = Vec::new();
+    let (log, findings) = Log::open::<std::io::Error>(folder, 4096, Position::NONE, |_, payload| {
+        records.push(Record::decode(payload).unwrap());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((findings.torn, findings.damaged), (vec![], vec![]));
+    (log, records)
+}
+
+#[test]
+fn every_kind_round_trips_and_half_of_one_is_none() {
+    let mut kinds = Vec::new();
+    for record in samples() {
+        let bytes = encode(&record);
+        kinds.push(bytes[1]);
+        assert_eq!(Record::decode(bytes.clone().into()), Some(record.clone()));
+        for len in 0..bytes.len() {
+            assert_eq!(Record::decode(bytes[..len].to_vec().into()), None, "{len} bytes of {record:?}");
+        }
+        let too_long = [bytes.as_slice(), b"\0"].concat();
+        assert_eq!(Record::decode(too_long.into()), None);
+        let newer = [&[VERSION + 1], &bytes[1..]].concat();
+        assert_eq!(Record::decode(newer.into()), None);
+    }
+    kinds.dedup();
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn what_version_1_wrote_reads_back_and_is_written_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("00000000000000000000.log");
+    let (log, _) = open(dir.path());
+    log.append(&samples(), Record::encode).unwrap();
+    assert!(std::fs::read(&file).unwrap() == GOLDEN, "today's code writes other bytes");
+    drop(log);
+    std::fs::write(&file, GOLDEN).unwrap();
+    let (log, records) = open(dir.path());
+    assert_eq!(records, samples());
+    drop(log);
+    assert!(std::fs::read(&file).unwrap() == GOLDEN, "opening changes nothing of a whole log");
+}
+
+fn any_name() -> impl Strategy<Value = Name> {
+    "[a-z0-9][a-z0-9_-]{0,63}".prop_map(|text| name(&text))
+}
+
+fn any_headers() -> impl Strategy<Value = Vec<Header>> {
+    let header = ("[a-z-]{1,20}", any::<Vec<u8>>()).prop_map(|(name, value)| Header { name, value: value.into() });
+    prop::collection::vec(header, 0..4)
+}
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    any::<u64>().prop_map(Timestamp::from_millis)
+}
+
+fn any_delivery() -> impl Strategy<Value = DeliveryId> {
+    any::<(u128, u16)>().prop_map(|(event, slot)| EventId::from_u128(event).delivery(slot))
+}
+
+prop_compose! {
+    fn any_event()(
+        (id, received_at, occurred_at) in (any::<u128>(), any_time(), prop::option::of(any_time())),
+        (source, event_type, key) in (any_name(), ".{0,40}", prop::option::of(".{0,40}")),
+        (headers, body) in (any_headers(), any::<Vec<u8>>()),
+        dedup in prop::option::of(any::<([u8; 16], u64)>()),
+        endpoints in prop::collection::vec(any_name(), 0..5),
+    ) -> Event {
+        let print = |(print, window)| Dedup { fingerprint: Fingerprint(print), window: Duration::from_millis(window) };
+        let dedup = dedup.map(print);
+        let draft = Draft { source, event_type, key, occurred_at, headers, body: body.into(), dedup, endpoints };
+        Event { id: EventId::from_u128(id), received_at, draft }
+    }
+}
+
+prop_compose! {
+    fn any_reply()(
+        status: u16, headers in any_headers(), body: Vec<u8>, body_cut: bool,
+        retry_after in prop::option::of(any::<u64>()), class in 0u8..20, detail in ".{0,40}",
+    ) -> Reply {
+        match FailureClass::from_code(class) {
+            Some(class) => Reply::Failure(Failure { class, detail }),
+            None => {
+                let retry_after = retry_after.map(Duration::from_millis);
+                Reply::Answer(Answer { status, headers, body: body.into(), body_cut, retry_after })
+            }
+        }
+    }
+}
+
+prop_compose! {
+    fn any_settled()(
+        id in any_delivery(), number: u32, started_at in any_time(), took_ms: u32, reply in any_reply(),
+        outcome in (1u8..6).prop_map(|code| Outcome::from_code(code).unwrap()),
+        reason in prop::sample::select(Reason::ALL.to_vec()),
+        step in prop_oneof![
+            any_time().prop_map(|due| Step::Retry { due }), Just(Step::Succeed), Just(Step::GiveUp),
+        ],
+        previous: u64,
+    ) -> Record {
+        let attempt = Attempt { number, started_at, took_ms, reply, outcome };
+        Record::Settled { settlement: Settlement { id, attempt, step, reason }, previous: Position(previous) }
+    }
+}
+
+prop_compose! {
+    fn any_replay()(
+        (id, created_at) in (any::<u128>(), any_time()),
+        (endpoint, source, to) in prop::array::uniform3(prop::option::of(any_name())).prop_map(|names| names.into()),
+        types in prop::collection::vec(".{0,9}", 0..3), key in prop::option::of(".{0,9}"),
+        statuses in prop::sample::subsequence(Status::ALL.to_vec(), 0..=6),
+        reason in prop::option::of(prop::sample::select(Reason::ALL.to_vec())),
+        (since, until) in (prop::option::of(any_time()), prop::option::of(any_time())),
+        (superseded, unrouted) in any::<(bool, bool)>(), cursor in prop::option::of(any_delivery()),
+        (selected, queued, skipped) in any::<(u64, u64, u64)>(),
+        state in (1u8..4).prop_map(|code| ReplayState::from_code(code).unwrap()),
+    ) -> Replay {
+        let filter = Filter {
+            endpoint, source, types, key, statuses, reason, since, until, superseded, unrouted,
+        };
+        let id = ReplayId::from_u128(id);
+        Replay { id, created_at, filter, to, cursor, selected, queued, skipped, state }
+    }
+}
+
+prop_compose! {
+    fn any_advanced()(
+        id: u128, cursor in prop::option::of(any_delivery()), (selected, skipped) in any::<(u64, u64)>(),
+        made in prop::collection::vec((any_delivery(), any_name()), 0..4), at in any_time(), finished: bool,
+    ) -> ReplayAdvanced {
+        ReplayAdvanced { id: ReplayId::from_u128(id), cursor, selected, skipped, made, at, finished }
+    }
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let torn = prop::collection::vec((any::<u64>().prop_map(Position), any::<u64>()), 0..3);
+    let opened = (any_time(), ".{0,9}", torn).prop_map(|(at, version, torn)| Opened { at, version, torn });
+    prop_oneof![
+        opened.prop_map(Record::Opened),
+        any_event().prop_map(|event| Record::Accepted(Arc::new(event))),
+        any_settled(),
+        (any_delivery(), any_time()).prop_map(|(id, at)| Record::Cancelled { id, at }),
+        (any_delivery(), any_name(), any_time()).prop_map(|(id, endpoint, at)| Record::Redelivered {
+            id,
+            endpoint,
+            at
+        }),
+        any_replay().prop_map(Record::ReplayOpened),
+        any_advanced().prop_map(Record::ReplayAdvanced),
+        (any::<u128>(), any_time()).prop_map(|(id, at)| Record::ReplayCancelled { id: ReplayId::from_u128(id), at }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_record_round_trips(record in any_record()) {
+        prop_assert_eq!(Record::decode(encode(&record).into()), Some(record));
+    }
+
+    #[test]
+    fn noise_is_refused_or_read_but_never_panics(kind in 0u8..10, noise: Vec<u8>) {
+        let _read = Record::decode([&[VERSION, kind], noise.as_slice()].concat().into());
+        let _read = Record::decode(noise.into());
+    }
+
+    #[test]
+    fn a_changed_byte_never_panics(record in any_record(), at: prop::sample::Index, to: u8) {
+        let mut bytes = encode(&record);
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        let _read = Record::decode(bytes.into());
+    }
+}
