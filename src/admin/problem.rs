@@ -24,7 +24,16 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     parameter: Option<String>,
-    header: Option<(HeaderName, HeaderValue)>,
+    hint: Hint,
+}
+
+/// What the answer's header adds.
+#[derive(Debug, Clone, Copy)]
+enum Hint {
+    None,
+    Allow(&'static [Method]),
+    Authenticate(&'static str),
+    RetryLater,
 }
 
 impl warp::reject::Reject for Problem {}
@@ -32,7 +41,7 @@ impl warp::reject::Reject for Problem {}
 impl Problem {
     /// A problem of this kind.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), parameter: None, header: None }
+        Self { status, detail: detail.into(), parameter: None, hint: Hint::None }
     }
 
     /// 400: this query parameter or field is wrong.
@@ -47,22 +56,19 @@ impl Problem {
     }
 
     /// 405, with what is allowed.
-    pub(super) fn method(allowed: &[Method]) -> Self {
-        let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers to {list}"));
-        Self { header: HeaderValue::from_str(&list).ok().map(|list| (ALLOW, list)), ..problem }
+    pub(super) fn method(allowed: &'static [Method]) -> Self {
+        let detail = format!("this path answers to {}", list(allowed));
+        Self { hint: Hint::Allow(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
 
     /// 401, with how to do it right.
     pub(super) fn unauthorized(challenge: &'static str, detail: &str) -> Self {
-        let header = Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)));
-        Self { header, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+        Self { hint: Hint::Authenticate(challenge), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 
     /// 503: ask again later.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        let header = Some((RETRY_AFTER, RETRY_AFTER_S));
-        Self { header, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+        Self { hint: Hint::RetryLater, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
     /// The answer that says so.
@@ -75,11 +81,26 @@ impl Problem {
             parameter: self.parameter,
         };
         let mut response = body(self.status, "application/problem+json", &problem);
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.hint.header() {
             response.headers_mut().insert(name, value);
         }
         response
     }
+}
+
+impl Hint {
+    fn header(self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::None => None,
+            Self::Allow(allowed) => HeaderValue::from_str(&list(allowed)).ok().map(|list| (ALLOW, list)),
+            Self::Authenticate(challenge) => Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
+            Self::RetryLater => Some((RETRY_AFTER, RETRY_AFTER_S)),
+        }
+    }
+}
+
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl From<JournalError> for Problem {

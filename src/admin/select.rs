@@ -74,8 +74,8 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
         "reason" => once(&mut selection.reason, name, value),
         "since" => once(&mut selection.since, name, value),
         "until" => once(&mut selection.until, name, value),
-        "type" => Ok(selection.types.extend(value.split(',').map(str::to_owned))),
-        "status" => Ok(selection.statuses.extend(value.split(',').map(str::to_owned))),
+        "type" => split(&mut selection.types, &value),
+        "status" => split(&mut selection.statuses, &value),
         "include_superseded" => flag(name, &value).map(|set| selection.include_superseded = set),
         "unrouted" if of == Of::Events => flag(name, &value).map(|set| selection.unrouted = set),
         _ => Err(Problem::parameter(
@@ -93,6 +93,11 @@ fn once(slot: &mut Option<String>, name: &str, value: String) -> Result<(), Prob
     Ok(())
 }
 
+fn split(slot: &mut Vec<String>, value: &str) -> Result<(), Problem> {
+    slot.extend(value.split(',').map(str::to_owned));
+    Ok(())
+}
+
 fn flag(name: &str, value: &str) -> Result<bool, Problem> {
     match value {
         "" | "true" => Ok(true),
@@ -106,9 +111,9 @@ pub(super) fn filter(of: Of, selection: &Selection, now: Timestamp) -> Result<Fi
     let filter = Filter {
         endpoint: name("endpoint", selection.endpoint.as_deref())?,
         source: name("source", selection.source.as_deref())?,
-        types: several("type", &selection.types, |text| event_type(text))?,
+        types: several("type", &selection.types, event_type)?,
         key: selection.key.clone(),
-        statuses: several("status", &selection.statuses, |text| status(text))?,
+        statuses: several("status", &selection.statuses, status)?,
         reason: selection.reason.as_deref().map(reason).transpose()?,
         since: time("since", selection.since.as_deref(), now)?,
         until: time("until", selection.until.as_deref(), now)?,

@@ -72,12 +72,15 @@ fn compare(before: &Counters, recount: &Counters, after: &Counters) -> wire::Aud
     wire::Audit { ok: differences.is_empty(), exact, events: recount.accepted, deliveries, differences }
 }
 
-/// What is counted of events; all of it only grows.
-const EVENT_COUNTS: [(&str, fn(&Counters) -> u64); 2] =
+/// A count of events: its name and where it is. All of them only grow.
+type EventCount = (&'static str, fn(&Counters) -> u64);
+/// A count of deliveries: its name, whether it only grows, where it is.
+type DeliveryCount = (&'static str, bool, fn(&Tally) -> u64);
+
+const EVENT_COUNTS: [EventCount; 2] =
     [("accepted", |counters| counters.accepted), ("unrouted", |counters| counters.unrouted)];
 
-/// What is counted of deliveries, and whether it only grows.
-const DELIVERY_COUNTS: [(&str, bool, fn(&Tally) -> u64); 10] = [
+const DELIVERY_COUNTS: [DeliveryCount; 10] = [
     ("routed", true, |tally| tally.routed),
     ("replayed", true, |tally| tally.replayed),
     ("attempts", true, |tally| tally.attempts),
