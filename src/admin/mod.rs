@@ -1,1 +1,167 @@
-//! The admin routes.
+//! The admin API: what operators ask of the gateway, over HTTP on a listener of its own.
+//!
+//! Everything under `/api/v1` wants the bearer token before it says anything, even that a path is unknown;
+//! `/livez` and `/readyz` are for machines that have none. Promises: no input panics, every answer is JSON
+//! or problem+json (but an event's raw body), lists come in bounded pages, and what a request changes is
+//! seen through even if the one who asked hangs up.
+//!
+//! One file a noun (`events`, `deliveries`, `replays`, `endpoints`, `totals`, `health`) · [`wire`] the only
+//! HTTP serialization · `select` what is asked for · `problem` answers · [`auth`] the token. Absent: the
+//! accept loop with its limits, which is the listener's; checks of Host and Origin, which come with the
+//! dashboard; anything that changes the config.
+
+pub mod auth;
+mod deliveries;
+mod endpoints;
+mod events;
+mod health;
+mod problem;
+mod replays;
+mod select;
+mod totals;
+pub mod wire;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use http::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Buf, Filter, Rejection};
+
+use self::auth::TokenHash;
+use self::problem::{Answer, Problem};
+use self::select::Pairs;
+use crate::core::timestamp::Timestamp;
+use crate::engine::{Engine, NotDone};
+use crate::telemetry::Intake;
+
+/// Largest JSON body of a request, in bytes.
+pub const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Longest time a JSON body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+const GET_OR_POST: &[Method] = &[Method::GET, Method::POST];
+
+/// What the routes work on. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The running engine.
+    pub engine: Engine,
+    /// The counts of what the ingest listener turned away.
+    pub intake: Arc<Intake>,
+    /// Who may ask.
+    pub token: TokenHash,
+    /// When this process began.
+    pub started_at: Timestamp,
+}
+
+/// Every admin route; serve it with [`warp::service`]. It answers every request.
+#[must_use]
+pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + use<> {
+    let nouns = events::routes(state)
+        .or(deliveries::routes(state))
+        .unify()
+        .or(replays::routes(state))
+        .unify()
+        .or(endpoints::routes(state))
+        .unify()
+        .or(totals::routes(state))
+        .unify();
+    let api = warp::path!("api" / "v1" / ..).and(authorized(state.token)).and(nouns);
+    health::routes(state).or(api).unify().recover(refuse).unify()
+}
+
+/// Passes requests that carry the token.
+fn authorized(token: TokenHash) -> BoxedFilter<()> {
+    let check = move |authorization: Option<http::HeaderValue>| async move {
+        let text = authorization.as_ref().and_then(|value| value.to_str().ok());
+        auth::check(token, text).map_err(warp::reject::custom)
+    };
+    let header = warp::header::headers_cloned().map(|headers: http::HeaderMap| headers.get("authorization").cloned());
+    header.and_then(check).untuple_one().boxed()
+}
+
+/// What is said where no route answers. Each path has one filter for its methods, so at most one problem is found.
+async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = match rejection.find::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if rejection.is_not_found() => Problem::missing("there is no such path"),
+        None => Problem::new(StatusCode::BAD_REQUEST, "the request cannot be read"),
+    };
+    Ok(problem.into_response())
+}
+
+/// Passes these methods; goes behind the path, so that a wrong path is a 404 first.
+fn only(allowed: &'static [Method]) -> BoxedFilter<()> {
+    let check = move |method: Method| async move {
+        if allowed.contains(&method) { Ok(()) } else { Err(warp::reject::custom(Problem::method(allowed))) }
+    };
+    warp::method().and_then(check).untuple_one().boxed()
+}
+
+/// Hands the state on.
+fn with(state: &AdminState) -> impl Filter<Extract = (AdminState,), Error = Infallible> + Clone + use<> {
+    let state = state.clone();
+    warp::any().map(move || state.clone())
+}
+
+/// The query parameters, decoded, in order.
+fn query() -> BoxedFilter<(Pairs,)> {
+    warp::query::<Pairs>().boxed()
+}
+
+/// A JSON body of at most [`BODY_MAX_BYTES`]; no body is the default.
+fn json_body<T: DeserializeOwned + Default + Send>()
+-> impl Filter<Extract = (Result<T, Problem>,), Error = Rejection> + Clone {
+    warp::body::stream().then(|body| async move {
+        let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds");
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.map_err(late)??;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(T::default());
+        }
+        let wrong =
+            |error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not what this path takes: {error}"));
+        serde_json::from_slice(&bytes).map_err(wrong)
+    })
+}
+
+async fn collect(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Vec<u8>, Problem> {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        if bytes.len() + chunk.remaining() > BODY_MAX_BYTES {
+            let detail = format!("the body is larger than {BODY_MAX_BYTES} bytes");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            bytes.extend_from_slice(part);
+            let taken = part.len();
+            chunk.advance(taken);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The response of a route's answer.
+fn respond(answer: Answer) -> Response {
+    answer.unwrap_or_else(Problem::into_response)
+}
+
+/// Sees a change through even if the one who asked hangs up: half of it would leave the engine and the
+/// journal of different minds.
+async fn see_through<T: Send + 'static>(
+    change: impl Future<Output = Result<T, NotDone>> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::spawn(change).await {
+        Ok(done) => done.map_err(Problem::from),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log")),
+    }
+}

@@ -1,0 +1,136 @@
+//! Answers: JSON where it went well, problem+json (RFC 9457) where it did not.
+//!
+//! A problem says what is wrong and what to do, never a secret. Its type is `about:blank`: the HTTP status
+//! is the kind, and members are added where a machine needs more (`parameter`).
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use warp::reply::Response;
+
+use super::wire;
+use crate::engine::NotDone;
+use crate::journal::JournalError;
+
+/// How long a client should wait before it asks a journal again that could not answer, in seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
+
+/// What a route comes to.
+pub(super) type Answer = Result<Response, Problem>;
+
+/// What went wrong with a request.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+    parameter: Option<String>,
+    hint: Hint,
+}
+
+/// What the answer's header adds.
+#[derive(Debug, Clone, Copy)]
+enum Hint {
+    None,
+    Allow(&'static [Method]),
+    Authenticate(&'static str),
+    RetryLater,
+}
+
+impl warp::reject::Reject for Problem {}
+
+impl Problem {
+    /// A problem of this kind.
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), parameter: None, hint: Hint::None }
+    }
+
+    /// 400: this query parameter or field is wrong.
+    pub(super) fn parameter(name: &str, what: &str) -> Self {
+        let detail = format!("`{name}` {what}");
+        Self { parameter: Some(name.to_owned()), ..Self::new(StatusCode::BAD_REQUEST, detail) }
+    }
+
+    /// 404: there is no such thing.
+    pub(super) fn missing(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, what)
+    }
+
+    /// 405, with what is allowed.
+    pub(super) fn method(allowed: &'static [Method]) -> Self {
+        let detail = format!("this path answers to {}", list(allowed));
+        Self { hint: Hint::Allow(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+    }
+
+    /// 401, with how to do it right.
+    pub(super) fn unauthorized(challenge: &'static str, detail: &str) -> Self {
+        Self { hint: Hint::Authenticate(challenge), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+    }
+
+    /// 503: ask again later.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self { hint: Hint::RetryLater, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// The answer that says so.
+    pub(super) fn into_response(self) -> Response {
+        let problem = wire::Problem {
+            kind: "about:blank".into(),
+            title: self.status.canonical_reason().unwrap_or("Problem").into(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            parameter: self.parameter,
+        };
+        let mut response = body(self.status, "application/problem+json", &problem);
+        if let Some((name, value)) = self.hint.header() {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl Hint {
+    fn header(self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::None => None,
+            Self::Allow(allowed) => HeaderValue::from_str(&list(allowed)).ok().map(|list| (ALLOW, list)),
+            Self::Authenticate(challenge) => Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
+            Self::RetryLater => Some((RETRY_AFTER, RETRY_AFTER_S)),
+        }
+    }
+}
+
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        Self::unavailable(error.to_string())
+    }
+}
+
+impl From<NotDone> for Problem {
+    fn from(not_done: NotDone) -> Self {
+        let status = match &not_done {
+            NotDone::Missing => StatusCode::NOT_FOUND,
+            NotDone::UnknownEndpoint(_) | NotDone::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            NotDone::InFlight | NotDone::Ended | NotDone::AlreadyScheduled => StatusCode::CONFLICT,
+            NotDone::Journal(error) => return error.clone().into(),
+        };
+        Self::new(status, not_done.to_string())
+    }
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    body(status, "application/json", value)
+}
+
+fn body(status: StatusCode, content_type: &'static str, value: &impl Serialize) -> Response {
+    // The wire's types always serialize: their maps have text keys, and nothing in them can fail.
+    let mut response = Response::new(serde_json::to_vec(value).unwrap_or_default().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,203 @@
+//! What is asked for: query parameters and JSON fields, read into the core's filter.
+//!
+//! Everything is checked and everything unknown refused, with the parameter named: a filter that is
+//! silently ignored would list, or replay, more than was meant.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+
+use super::problem::Problem;
+use super::wire::Selection;
+use crate::core::delivery::{Reason, Status};
+use crate::core::event::TYPE_LEN_MAX;
+use crate::core::filter::Filter;
+use crate::core::name::Name;
+use crate::core::timestamp::Timestamp;
+use crate::journal::{JournalError, Page, Query};
+
+/// A list's length where none is asked for.
+const LIMIT_DEFAULT: usize = 50;
+/// The longest list in one answer.
+const LIMIT_MAX: usize = 1000;
+/// How many of the journal's bounded scans one answer may take.
+const SLICES_MAX: usize = 10;
+/// Most values of one parameter.
+const VALUES_MAX: usize = 64;
+
+/// Query parameters as they came, decoded.
+pub(super) type Pairs = Vec<(String, String)>;
+
+/// What a list is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Events; without a status all of them.
+    Events,
+    /// Deliveries; without a status those that failed.
+    Deliveries,
+}
+
+/// What to list, from a list's query parameters.
+pub(super) fn listing<C: FromStr>(of: Of, pairs: Pairs, now: Timestamp) -> Result<Query<C>, Problem> {
+    let mut selection = Selection::default();
+    let (mut order, mut limit, mut cursor) = (None, None, None);
+    for (name, value) in pairs {
+        match name.as_str() {
+            "order" => once(&mut order, &name, value)?,
+            "limit" => once(&mut limit, &name, value)?,
+            "cursor" => once(&mut cursor, &name, value)?,
+            _ => take(&mut selection, of, &name, value)?,
+        }
+    }
+    let newest_first = match order.as_deref() {
+        None | Some("newest") => true,
+        Some("oldest") => false,
+        Some(_) => return Err(Problem::parameter("order", "is `newest` or `oldest`")),
+    };
+    let limit = limit.map(|text| limit_of(&text)).transpose()?.unwrap_or(LIMIT_DEFAULT);
+    let wrong_cursor = |_| Problem::parameter("cursor", "is not the `next` of an earlier page of this list");
+    let after = cursor.map(|text| text.parse().map_err(wrong_cursor)).transpose()?;
+    Ok(Query { filter: filter(of, &selection, now)?, after, newest_first, limit })
+}
+
+fn limit_of(text: &str) -> Result<usize, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    limit.ok_or_else(|| Problem::parameter("limit", "is a number from 1 to 1000"))
+}
+
+fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<(), Problem> {
+    match name {
+        "endpoint" => once(&mut selection.endpoint, name, value),
+        "source" => once(&mut selection.source, name, value),
+        "key" => once(&mut selection.key, name, value),
+        "reason" => once(&mut selection.reason, name, value),
+        "since" => once(&mut selection.since, name, value),
+        "until" => once(&mut selection.until, name, value),
+        "type" => split(&mut selection.types, &value),
+        "status" => split(&mut selection.statuses, &value),
+        "include_superseded" => flag(name, &value).map(|set| selection.include_superseded = set),
+        "unrouted" if of == Of::Events => flag(name, &value).map(|set| selection.unrouted = set),
+        _ => Err(Problem::parameter(
+            name,
+            "is not known here; known are endpoint, source, type, key, status, reason, since, until, \
+             include_superseded, order, limit, cursor, and for events unrouted",
+        )),
+    }
+}
+
+fn once(slot: &mut Option<String>, name: &str, value: String) -> Result<(), Problem> {
+    if slot.replace(value).is_some() {
+        return Err(Problem::parameter(name, "is given twice"));
+    }
+    Ok(())
+}
+
+fn split(slot: &mut Vec<String>, value: &str) -> Result<(), Problem> {
+    slot.extend(value.split(',').map(str::to_owned));
+    Ok(())
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, Problem> {
+    match value {
+        "" | "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Problem::parameter(name, "is `true` or `false`")),
+    }
+}
+
+/// The filter that a selection means at `now`.
+pub(super) fn filter(of: Of, selection: &Selection, now: Timestamp) -> Result<Filter, Problem> {
+    let filter = Filter {
+        endpoint: name("endpoint", selection.endpoint.as_deref())?,
+        source: name("source", selection.source.as_deref())?,
+        types: several("type", &selection.types, event_type)?,
+        key: selection.key.clone(),
+        statuses: several("status", &selection.statuses, status)?,
+        reason: selection.reason.as_deref().map(reason).transpose()?,
+        since: time("since", selection.since.as_deref(), now)?,
+        until: time("until", selection.until.as_deref(), now)?,
+        superseded: selection.include_superseded,
+        unrouted: selection.unrouted,
+    };
+    let asks_for_deliveries = filter.endpoint.is_some() || !filter.statuses.is_empty() || filter.reason.is_some();
+    if filter.unrouted && asks_for_deliveries {
+        let what = "cannot go with endpoint, status or reason: unrouted events have no deliveries";
+        return Err(Problem::parameter("unrouted", what));
+    }
+    let failed_is_meant = of == Of::Deliveries && filter.statuses.is_empty() && !filter.unrouted;
+    Ok(if failed_is_meant { Filter { statuses: Filter::failed().statuses, ..filter } } else { filter })
+}
+
+/// The endpoint called `text`, if any is named.
+pub(super) fn name(parameter: &str, text: Option<&str>) -> Result<Option<Name>, Problem> {
+    let wrong = |error| Problem::parameter(parameter, &format!("is not a name: {error}"));
+    text.map(|text| Name::new(text).map_err(wrong)).transpose()
+}
+
+fn several<T>(parameter: &str, texts: &[String], read: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {
+    if texts.len() > VALUES_MAX {
+        return Err(Problem::parameter(parameter, "has more than 64 values"));
+    }
+    texts.iter().map(|text| read(text.trim())).collect()
+}
+
+fn event_type(text: &str) -> Result<String, Problem> {
+    let start = text.strip_suffix('*').unwrap_or(text);
+    if text.is_empty() || start.contains('*') || start.len() > TYPE_LEN_MAX {
+        return Err(Problem::parameter("type", "is an event type of at most 128 bytes; `*` can only stand at its end"));
+    }
+    Ok(text.to_owned())
+}
+
+fn status(text: &str) -> Result<Status, Problem> {
+    let found = if text == "failed" { Some(Status::Dead) } else { Status::from_name(text) };
+    found.ok_or_else(|| {
+        let words = Status::ALL.map(Status::as_str).join(", ");
+        Problem::parameter("status", &format!("is one of failed, {words}"))
+    })
+}
+
+fn reason(text: &str) -> Result<Reason, Problem> {
+    Reason::from_name(text).ok_or_else(|| {
+        let words = Reason::ALL.map(Reason::as_str).join(", ");
+        Problem::parameter("reason", &format!("is one of {words}"))
+    })
+}
+
+fn time(parameter: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let read = |text: &str| {
+        let ago = || span(text).map(|span| Timestamp::ZERO.after(now.since(Timestamp::ZERO.after(span))));
+        Timestamp::parse_rfc3339(text).or_else(ago).ok_or_else(|| {
+            let what = "is neither an RFC 3339 time like 2026-01-31T12:00:00Z nor a span before now like 2h or 7d";
+            Problem::parameter(parameter, what)
+        })
+    };
+    text.map(read).transpose()
+}
+
+/// A span like `90s`, `2h 30m` or `7d`; a day has 24 hours.
+fn span(text: &str) -> Option<Duration> {
+    let span: Span = text.trim().parse().ok()?;
+    let signed: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(signed).ok()
+}
+
+/// A page filled from as many of the journal's bounded scans as it needs, up to [`SLICES_MAX`].
+pub(super) fn page<T, C: Clone>(
+    mut query: Query<C>,
+    scan: impl Fn(&Query<C>) -> Result<Page<T, C>, JournalError>,
+) -> Result<Page<T, C>, JournalError> {
+    let limit = query.limit;
+    let mut items = Vec::new();
+    for _ in 0..SLICES_MAX {
+        let slice = scan(&query)?;
+        items.extend(slice.items);
+        query.after = slice.next;
+        query.limit = limit.saturating_sub(items.len());
+        if query.after.is_none() || query.limit == 0 {
+            break;
+        }
+    }
+    Ok(Page { items, next: query.after })
+}

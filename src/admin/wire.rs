@@ -1,0 +1,430 @@
+//! What the admin API says and understands: the only HTTP serialization, used by the routes and the CLI alike.
+//!
+//! Names are snake_case, times RFC 3339 in UTC, ids, statuses, reasons and outcomes the words of the core,
+//! durations whole milliseconds with the unit in the name. Fields may be added; clients ignore what they do
+//! not know. Requests are stricter: an unknown field is refused, because a misspelt filter would mean more
+//! than was asked. Absent: anything secret (an endpoint's URL comes without its query, its headers not at all).
+
+mod from_core;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A word of the core: borrowed when written, owned when read.
+pub type Word = Cow<'static, str>;
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// What fits; may be short or empty although there is a next page, when a search is long.
+    pub items: Vec<T>,
+    /// The `cursor` of the next page; `null` at the end.
+    pub next: Option<String>,
+}
+
+/// An event, as far as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// `evt_…`.
+    pub id: String,
+    /// When it was accepted.
+    pub received_at: String,
+    /// Who sent it.
+    pub source: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// What orders and groups events.
+    pub key: Option<String>,
+    /// When it happened, by the sender's word.
+    pub occurred_at: Option<String>,
+    /// Length of the body.
+    pub body_bytes: u32,
+    /// The sender's headers, in order. Only where one event is shown, and only if its record is intact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<(String, Octets)>>,
+    /// Its deliveries, in order of their making. Absent inside a delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<Vec<Delivery>>,
+}
+
+/// A delivery, as far as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// `dlv_…`.
+    pub id: String,
+    /// Where to.
+    pub endpoint: String,
+    /// Where it stands.
+    pub status: Word,
+    /// Why.
+    pub reason: Word,
+    /// When it is tried next, if it waits.
+    pub due_at: Option<String>,
+    /// Since when it exists.
+    pub created_at: String,
+    /// Since when it stands where it stands.
+    pub changed_at: String,
+    /// Attempts made.
+    pub attempts_made: u32,
+    /// The last answer's status.
+    pub last_status: Option<u16>,
+    /// The last failure, where no answer came.
+    pub last_failure: Option<Word>,
+    /// The replay that made it.
+    pub replay: Option<String>,
+    /// Whether a later delivery of the same event to the same endpoint exists.
+    pub superseded: bool,
+    /// The event. Absent inside an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Event>,
+    /// Its latest attempts, first to last. Only where one event or one delivery is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Vec<Attempt>>,
+}
+
+/// One HTTP try. Either `answer` or `failure` is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// When it began.
+    pub started_at: String,
+    /// How long it took.
+    pub took_ms: u32,
+    /// What it means.
+    pub outcome: Word,
+    /// What came back.
+    pub answer: Option<Answer>,
+    /// Why nothing came back.
+    pub failure: Option<Failure>,
+}
+
+/// An endpoint's answer, as far as it was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// In order.
+    pub headers: Vec<(String, Octets)>,
+    /// The beginning of the body.
+    pub body: Octets,
+    /// Whether the body went on.
+    pub body_cut: bool,
+    /// When the endpoint asked to be tried again, from the attempt's end.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For machines.
+    pub class: Word,
+    /// For people.
+    pub detail: String,
+}
+
+/// Bytes: a string if they are UTF-8, else `{"base64": "…"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Octets {
+    /// They are UTF-8.
+    Text(String),
+    /// They are not.
+    Binary {
+        /// Standard alphabet, padded.
+        base64: String,
+    },
+}
+
+/// Which events or deliveries are meant. The same fields are a list's query parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selection {
+    /// Deliveries to this endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Events of this source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Events of any of these types; a trailing `*` matches any ending.
+    #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// Events with this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Deliveries in any of these; `failed` is another word for `dead`.
+    #[serde(rename = "status", skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<String>,
+    /// Deliveries that stand where they stand for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Events received at or after this time, or within this span before now (`2h`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Events received before this time, or longer ago than this span.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Also deliveries that a later one has taken the place of.
+    #[serde(skip_serializing_if = "is_false")]
+    pub include_superseded: bool,
+    /// Only events that were routed nowhere.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unrouted: bool,
+}
+
+/// The body of `POST /events/{id}/replay`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayEvent {
+    /// Where to; `null` is everywhere it was ever sent.
+    pub to: Option<String>,
+    /// Also where a delivery of it is still waiting.
+    pub force: bool,
+}
+
+/// The body of `POST /deliveries/{id}/replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayDelivery {
+    /// Also if a delivery of the same event to the same endpoint is still waiting.
+    pub force: bool,
+}
+
+/// The body of `POST /replays`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenReplay {
+    /// What is replayed; without a status, what is listed as failed.
+    pub filter: Selection,
+    /// Where to; `null` is where each delivery went before.
+    pub to: Option<String>,
+}
+
+/// The deliveries that a request made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// In order of their making.
+    pub deliveries: Vec<MadeDelivery>,
+}
+
+/// A delivery that a request made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeDelivery {
+    /// `dlv_…`.
+    pub id: String,
+    /// Where to.
+    pub endpoint: String,
+}
+
+/// A replay as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// `rpl_…`.
+    pub id: String,
+    /// When it was asked for.
+    pub created_at: String,
+    /// `running`, `completed` (all its deliveries are made) or `cancelled`.
+    pub state: Word,
+    /// What is replayed, with the time it was frozen at.
+    pub filter: Selection,
+    /// Where to; `null` is where each delivery went before.
+    pub to: Option<String>,
+    /// Deliveries that fitted so far.
+    pub selected: u64,
+    /// Deliveries it made so far.
+    pub queued: u64,
+    /// Fitting deliveries it made nothing of, because one was waiting already.
+    pub skipped: u64,
+}
+
+/// All replays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replays {
+    /// Newest first.
+    pub items: Vec<Replay>,
+}
+
+/// All endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// By name.
+    pub items: Vec<Endpoint>,
+}
+
+/// An endpoint as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// What routes and people call it.
+    pub name: String,
+    /// Whether the config has it. If not, only `name` and `deliveries` are there.
+    pub configured: bool,
+    /// Where it is, without the query.
+    pub url: Option<String>,
+    /// `off`, `standard`, `github` or `stripe`.
+    pub signing: Option<Word>,
+    /// Its limits.
+    pub limits: Option<Limits>,
+    /// How its deliveries move just now; absent while the gateway stops.
+    pub lane: Option<Lane>,
+    /// How many deliveries stand where.
+    pub deliveries: Tally,
+}
+
+/// An endpoint's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Most attempts on their way at a time.
+    pub concurrency_max: usize,
+    /// Longest time for the connection to stand.
+    pub connect_timeout_ms: u64,
+    /// Longest time for a whole attempt.
+    pub timeout_ms: u64,
+    /// Attempts before giving up.
+    pub attempts_max: u32,
+    /// Age at which a delivery is given up.
+    pub age_max_ms: u64,
+}
+
+/// How an endpoint's deliveries move just now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Attempts on their way.
+    pub in_flight: usize,
+    /// First-time deliveries held in memory.
+    pub fresh: usize,
+    /// Retries and replays held in memory.
+    pub waiting: usize,
+    /// Whether more of either stands in the journal only.
+    pub behind: bool,
+    /// The endpoint asked for silence until then.
+    pub held_until: Option<String>,
+}
+
+/// How many deliveries stand where. The statuses add up to `routed + replayed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Made by routing.
+    pub routed: u64,
+    /// Made by replays.
+    pub replayed: u64,
+    /// Attempts journaled.
+    pub attempts: u64,
+    /// Not yet tried.
+    pub scheduled: u64,
+    /// Tried, to be tried again.
+    pub retrying: u64,
+    /// Done.
+    pub delivered: u64,
+    /// Gave up.
+    pub dead: u64,
+    /// Of the dead, those listed as failed.
+    pub failed: u64,
+    /// Taken back.
+    pub cancelled: u64,
+    /// Out of retention.
+    pub expired: u64,
+}
+
+/// Totals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Events accepted since the journal began.
+    pub accepted: u64,
+    /// Of those, routed nowhere.
+    pub unrouted: u64,
+    /// By endpoint, since the journal began.
+    pub endpoints: BTreeMap<String, Tally>,
+    /// Attempts on their way now.
+    pub in_flight: usize,
+    /// When this process began.
+    pub started_at: String,
+    /// Requests that made no new event since this process began, by reason.
+    pub turned_away: BTreeMap<String, u64>,
+}
+
+/// The running totals held against a count of everything stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Whether nothing differs.
+    pub ok: bool,
+    /// Whether nothing moved meanwhile. If something did, counts that rise and fall were not compared.
+    pub exact: bool,
+    /// Events counted.
+    pub events: u64,
+    /// Deliveries counted.
+    pub deliveries: u64,
+    /// What does not agree.
+    pub differences: Vec<Difference>,
+}
+
+/// A count that does not agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Whose; `null` for events.
+    pub endpoint: Option<String>,
+    /// Which count.
+    pub count: String,
+    /// By the running totals.
+    pub counter: u64,
+    /// By counting again.
+    pub recount: u64,
+}
+
+/// That the gateway lives or is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `live` or `ready`.
+    pub status: Word,
+}
+
+/// What went wrong (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Always `about:blank`: the status says what kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: Word,
+    /// The status in words.
+    pub title: Word,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong here and what to do.
+    pub detail: String,
+    /// The query parameter or field that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Selection {
+    /// The selection as a list's query parameters.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
+        let one = |name, value: &Option<String>| value.clone().map(|value| (name, value));
+        let flag = |name, set: bool| set.then(|| (name, "true".to_owned()));
+        let several = |name, values: &[String]| values.iter().map(|value| (name, value.clone())).collect::<Vec<_>>();
+        let mut parameters = several("type", &self.types);
+        parameters.extend(several("status", &self.statuses));
+        parameters.extend(
+            [
+                one("endpoint", &self.endpoint),
+                one("source", &self.source),
+                one("key", &self.key),
+                one("reason", &self.reason),
+                one("since", &self.since),
+                one("until", &self.until),
+                flag("include_superseded", self.include_superseded),
+                flag("unrouted", self.unrouted),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        parameters
+    }
+}

@@ -1,0 +1,256 @@
+//! From the core's types to the wire's: what is shown of each, and how.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{
+    Answer, Attempt, Delivery, Endpoint, Event, Failure, Lane, Limits, Made, MadeDelivery, Octets, Replay, Selection,
+    Tally, Word,
+};
+use crate::core::attempt::{self, Reply};
+use crate::core::delivery;
+use crate::core::endpoint;
+use crate::core::event::{self, EventHead};
+use crate::core::filter::Filter;
+use crate::core::id::DeliveryId;
+use crate::core::name::Name;
+use crate::core::replay;
+use crate::core::scheduler::LaneView;
+use crate::core::sign::Signing;
+use crate::core::timestamp::{Timestamp, duration_millis};
+use crate::journal;
+
+fn headers(headers: &[event::Header]) -> Vec<(String, Octets)> {
+    headers.iter().map(|header| (header.name.clone(), Octets::from(&header.value[..]))).collect()
+}
+
+impl Event {
+    /// An event in a list, with its deliveries.
+    #[must_use]
+    pub fn listed(view: &journal::EventView) -> Self {
+        Self { deliveries: Some(view.deliveries.iter().map(Delivery::from).collect()), ..Self::from(&view.head) }
+    }
+
+    /// An event shown by itself; `event` is absent if its record is damaged.
+    #[must_use]
+    pub fn shown(head: &EventHead, event: Option<&event::Event>, deliveries: Vec<Delivery>) -> Self {
+        Self {
+            headers: event.map(|event| headers(&event.draft.headers)),
+            deliveries: Some(deliveries),
+            ..Self::from(head)
+        }
+    }
+}
+
+impl From<&EventHead> for Event {
+    fn from(head: &EventHead) -> Self {
+        Self {
+            id: head.id.to_string(),
+            received_at: head.received_at.to_string(),
+            source: head.source.to_string(),
+            event_type: head.event_type.clone(),
+            key: head.key.clone(),
+            occurred_at: head.occurred_at.as_ref().map(Timestamp::to_string),
+            body_bytes: head.body_bytes,
+            headers: None,
+            deliveries: None,
+        }
+    }
+}
+
+impl From<&delivery::Delivery> for Delivery {
+    fn from(delivery: &delivery::Delivery) -> Self {
+        Self {
+            id: delivery.id.to_string(),
+            endpoint: delivery.endpoint.to_string(),
+            status: delivery.status().as_str().into(),
+            reason: delivery.reason.as_str().into(),
+            due_at: delivery.state.due().as_ref().map(Timestamp::to_string),
+            created_at: delivery.born_at.to_string(),
+            changed_at: delivery.changed_at.to_string(),
+            attempts_made: delivery.attempts,
+            last_status: delivery.last_status,
+            last_failure: delivery.last_failure.map(|class| class.as_str().into()),
+            replay: delivery.replay.as_ref().map(ToString::to_string),
+            superseded: delivery.superseded,
+            event: None,
+            attempts: None,
+        }
+    }
+}
+
+impl From<&attempt::Attempt> for Attempt {
+    fn from(attempt: &attempt::Attempt) -> Self {
+        let (answer, failure) = match &attempt.reply {
+            Reply::Answer(answer) => (Some(Answer::from(answer)), None),
+            Reply::Failure(failure) => {
+                let class = failure.class.as_str().into();
+                (None, Some(Failure { class, detail: failure.detail.clone() }))
+            }
+        };
+        Self {
+            number: attempt.number,
+            started_at: attempt.started_at.to_string(),
+            took_ms: attempt.took_ms,
+            outcome: attempt.outcome.as_str().into(),
+            answer,
+            failure,
+        }
+    }
+}
+
+impl From<&attempt::Answer> for Answer {
+    fn from(answer: &attempt::Answer) -> Self {
+        Self {
+            status: answer.status,
+            headers: headers(&answer.headers),
+            body: Octets::kept(&answer.body, answer.body_cut),
+            body_cut: answer.body_cut,
+            retry_after_ms: answer.retry_after.map(duration_millis),
+        }
+    }
+}
+
+impl Octets {
+    /// The beginning of a body: where it was cut inside a character, that character is left out.
+    #[must_use]
+    pub fn kept(bytes: &[u8], cut: bool) -> Self {
+        match std::str::from_utf8(bytes) {
+            Err(error) if cut && error.error_len().is_none() => {
+                Self::from(bytes.get(..error.valid_up_to()).unwrap_or_default())
+            }
+            _ => Self::from(bytes),
+        }
+    }
+}
+
+impl From<&[u8]> for Octets {
+    fn from(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Binary { base64: BASE64.encode(bytes) },
+        }
+    }
+}
+
+impl From<&Filter> for Selection {
+    fn from(filter: &Filter) -> Self {
+        Self {
+            endpoint: filter.endpoint.as_ref().map(Name::to_string),
+            source: filter.source.as_ref().map(Name::to_string),
+            types: filter.types.clone(),
+            key: filter.key.clone(),
+            statuses: filter.statuses.iter().map(|status| status.as_str().to_owned()).collect(),
+            reason: filter.reason.map(|reason| reason.as_str().to_owned()),
+            since: filter.since.as_ref().map(Timestamp::to_string),
+            until: filter.until.as_ref().map(Timestamp::to_string),
+            include_superseded: filter.superseded,
+            unrouted: filter.unrouted,
+        }
+    }
+}
+
+impl From<&replay::Replay> for Replay {
+    fn from(replay: &replay::Replay) -> Self {
+        Self {
+            id: replay.id.to_string(),
+            created_at: replay.created_at.to_string(),
+            state: replay.state.as_str().into(),
+            filter: Selection::from(&replay.filter),
+            to: replay.to.as_ref().map(Name::to_string),
+            selected: replay.selected,
+            queued: replay.queued,
+            skipped: replay.skipped,
+        }
+    }
+}
+
+impl From<Vec<(DeliveryId, Name)>> for Made {
+    fn from(made: Vec<(DeliveryId, Name)>) -> Self {
+        let made = made.into_iter();
+        let deliveries =
+            made.map(|(id, endpoint)| MadeDelivery { id: id.to_string(), endpoint: endpoint.to_string() }).collect();
+        Self { deliveries }
+    }
+}
+
+impl From<&LaneView> for Lane {
+    fn from(lane: &LaneView) -> Self {
+        Self {
+            in_flight: lane.in_flight,
+            fresh: lane.fresh,
+            waiting: lane.waiting,
+            behind: lane.behind,
+            held_until: lane.held_until.as_ref().map(Timestamp::to_string),
+        }
+    }
+}
+
+impl From<&journal::Tally> for Tally {
+    fn from(tally: &journal::Tally) -> Self {
+        Self {
+            routed: tally.routed,
+            replayed: tally.replayed,
+            attempts: tally.attempts,
+            scheduled: tally.scheduled,
+            retrying: tally.retrying,
+            delivered: tally.delivered,
+            dead: tally.dead,
+            failed: tally.failed,
+            cancelled: tally.cancelled,
+            expired: tally.expired,
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint that only the journal knows: the config had it once.
+    #[must_use]
+    pub fn former(name: &Name, tally: &journal::Tally) -> Self {
+        let name = name.to_string();
+        let deliveries = tally.into();
+        Self { name, configured: false, url: None, signing: None, limits: None, lane: None, deliveries }
+    }
+
+    /// An endpoint of the config.
+    #[must_use]
+    pub fn configured(endpoint: &endpoint::Endpoint, lane: Option<&LaneView>, tally: &journal::Tally) -> Self {
+        Self {
+            name: endpoint.name.to_string(),
+            configured: true,
+            url: without_query(&endpoint.url),
+            signing: Some(signing(&endpoint.signing)),
+            limits: Some(endpoint.into()),
+            lane: lane.map(Lane::from),
+            deliveries: tally.into(),
+        }
+    }
+}
+
+impl From<&endpoint::Endpoint> for Limits {
+    fn from(endpoint: &endpoint::Endpoint) -> Self {
+        Self {
+            concurrency_max: endpoint.concurrency_max,
+            connect_timeout_ms: duration_millis(endpoint.connect_timeout),
+            timeout_ms: duration_millis(endpoint.timeout),
+            attempts_max: endpoint.retry.attempts_max,
+            age_max_ms: duration_millis(endpoint.retry.age_max),
+        }
+    }
+}
+
+/// Queries carry keys and tokens often enough that none is shown.
+fn without_query(url: &str) -> Option<String> {
+    let mut url = reqwest::Url::parse(url).ok()?;
+    url.set_query(None);
+    Some(url.into())
+}
+
+const fn signing(signing: &Signing) -> Word {
+    Word::Borrowed(match signing {
+        Signing::Off => "off",
+        Signing::Standard(_) => "standard",
+        Signing::Github(_) => "github",
+        Signing::Stripe(_) => "stripe",
+    })
+}

@@ -1,0 +1,240 @@
+//! The way to a running gateway: its admin API and, for `send`, its ingest listener.
+//!
+//! Where it is and which token it wants come from the command line, the environment, or else from the same
+//! gateway.toml that `serve` reads, so that on the gateway's own machine nothing need be said. The token
+//! is sent, never printed. Redirects and proxies are not followed: they would carry the token elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use reqwest::{RequestBuilder, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::exit::{Exit, Failure};
+use super::filters::Extent;
+use super::table::Output;
+use crate::admin::auth::{self, Token};
+use crate::admin::wire;
+use crate::config::Config;
+use crate::egress;
+
+/// The environment variable that holds the admin token.
+const TOKEN_VARIABLE: &str = "BACKSTOP_TOKEN";
+/// Longest time for a connection to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for an answer; an audit of a long history takes its time.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Which gateway is meant, and how its answers are printed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Remote {
+    /// The admin API's base URL [default: admin.listen of the config]
+    #[arg(long, env = "BACKSTOP_ADMIN", value_name = "URL")]
+    pub(crate) admin: Option<String>,
+    /// The file with the admin token; the variable BACKSTOP_TOKEN goes before it [default: that of the config]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// The admin API of one gateway.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Token,
+}
+
+impl Client {
+    /// The gateway that `remote` names, or else that of the config at `config`, which is read only if needed.
+    pub(crate) fn new(remote: &Remote, config: &Path) -> Result<Self, Failure> {
+        let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
+        let knows_token = from_environment.is_some() || remote.token_file.is_some();
+        let config = if remote.admin.is_some() && knows_token { None } else { Some(load(config)?) };
+        let base = match (&remote.admin, &config) {
+            (Some(url), _) => base_url("--admin", url)?,
+            (None, Some(config)) => base_url("admin.listen", &url_of(config.admin.listen))?,
+            (None, None) => return Err(Failure::usage("name the gateway with --admin or --config")),
+        };
+        let token_file = remote.token_file.as_deref().or(config.as_ref().map(|config| &*config.admin.token_file));
+        let token = match (from_environment, token_file) {
+            (Some(text), _) => Token::new(&text).ok_or_else(|| Failure::usage(format!("{TOKEN_VARIABLE} is no token"))),
+            (None, Some(path)) => auth::load(path)
+                .map_err(|error| Failure::failed(format!("{error}; `backstop serve` makes it on its first start"))),
+            (None, None) => Err(Failure::usage("give the admin token with --token-file or BACKSTOP_TOKEN")),
+        };
+        Ok(Self { http: http()?, base, token: token? })
+    }
+
+    /// `GET path` with these query parameters.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        parameters: &[(&'static str, String)],
+    ) -> Result<T, Failure> {
+        let mut url = self.url(path)?;
+        if !parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(parameters);
+        }
+        read_json(&self.send(self.http.get(url)).await?)
+    }
+
+    /// `GET path`, as bytes.
+    pub(crate) async fn get_raw(&self, path: &[&str]) -> Result<Vec<u8>, Failure> {
+        self.send(self.http.get(self.url(path)?)).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error.to_string()))?;
+        let request = self.http.request(Method::POST, self.url(path)?);
+        read_json(&self.send(request.header("content-type", "application/json").body(body)).await?)
+    }
+
+    /// A list's items, page after page, as far as `extent` goes; with where the rest begins.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        parameters: &[(&'static str, String)],
+        extent: &Extent,
+    ) -> Result<wire::Page<T>, Failure> {
+        let limit = extent.limit();
+        let mut items = Vec::new();
+        let mut next = extent.cursor.clone();
+        loop {
+            let mut asked = parameters.to_vec();
+            asked.push(("limit", (limit.saturating_sub(items.len())).clamp(1, 1000).to_string()));
+            asked.extend(next.take().map(|cursor| ("cursor", cursor)));
+            let page: wire::Page<T> = self.get(path, &asked).await?;
+            items.extend(page.items);
+            next = page.next;
+            if next.is_none() || items.len() >= limit {
+                return Ok(wire::Page { items, next });
+            }
+        }
+    }
+
+    /// The URL of a path under the API; every part is escaped.
+    fn url(&self, path: &[&str]) -> Result<Url, Failure> {
+        let mut url = self.base.clone();
+        let mut parts = url.path_segments_mut().map_err(|()| Failure::usage("the admin URL cannot have a path"))?;
+        parts.pop_if_empty().extend(["api", "v1"]).extend(path);
+        drop(parts);
+        Ok(url)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
+        let unreachable = |error: &reqwest::Error| unreachable("the gateway's admin API", self.base.as_str(), error);
+        let response = request.bearer_auth(self.token.secret()).send().await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| unreachable(&error))?;
+        if status.is_success() { Ok(body.to_vec()) } else { Err(refused(status.as_u16(), &body)) }
+    }
+}
+
+/// An HTTP client that goes where it is told and nowhere else.
+pub(crate) fn http() -> Result<reqwest::Client, Failure> {
+    let broken = |error: &dyn std::fmt::Display| Failure::failed(format!("the HTTP client cannot be made: {error}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| broken(&error))?
+        .with_root_certificates(egress::native_roots())
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .build()
+        .map_err(|error| broken(&error))
+}
+
+/// The config at `path`, which must be right.
+pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|errors| Failure::usage(errors.to_string()))
+}
+
+/// The base URL of a listener, for someone on the same machine.
+pub(crate) fn url_of(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
+}
+
+/// The absolute URL in `text`, which `what` gave.
+pub(crate) fn base_url(what: &str, text: &str) -> Result<Url, Failure> {
+    egress::target(text).map_err(|_| Failure::usage(format!("{what} is not an absolute http or https URL")))
+}
+
+/// No answer came.
+pub(crate) fn unreachable(what: &str, base: &str, error: &reqwest::Error) -> Failure {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let base = base.trim_end_matches('/');
+    let message = format!("{what} does not answer at {base} ({cause}); is `backstop serve` running with this config?");
+    Failure { exit: Exit::Unreachable, message }
+}
+
+/// The gateway's refusal, in its own words where it gives any.
+pub(crate) fn refused(status: u16, body: &[u8]) -> Failure {
+    let problem: Option<wire::Problem> = serde_json::from_slice(body).ok();
+    match problem {
+        Some(problem) => Failure::status(status, super::table::plain(&problem.detail)),
+        None => Failure::status(status, format!("the gateway answered {status}")),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let wrong = |error| Failure::failed(format!("the answer is not the admin API's; is this its address? ({error})"));
+    serde_json::from_slice(body).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(base: &str) -> Client {
+        Client {
+            http: http().unwrap(),
+            base: Url::parse(base).unwrap(),
+            token: Token::new("0123456789abcdef").unwrap(),
+        }
+    }
+
+    #[test]
+    fn paths_are_put_under_the_base_and_escaped() {
+        let url = |base: &str, path: &[&str]| client(base).url(path).unwrap().to_string();
+        assert_eq!(url("http://h:1", &["events"]), "http://h:1/api/v1/events");
+        assert_eq!(url("http://h:1/ops/", &["events", "a/../b?c"]), "http://h:1/ops/api/v1/events/a%2F..%2Fb%3Fc");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_on_loopback() {
+        assert_eq!(url_of("0.0.0.0:8081".parse().unwrap()), "http://127.0.0.1:8081");
+        assert_eq!(url_of("[::]:8081".parse().unwrap()), "http://[::1]:8081");
+        assert_eq!(url_of("10.0.0.1:8081".parse().unwrap()), "http://10.0.0.1:8081");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_there_is_named() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failure = client(&url_of(free)).get_raw(&["counters"]).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains(&free.to_string()), "{failure}");
+        assert!(failure.message.contains("is `backstop serve` running"), "{failure}");
+        assert!(!failure.message.contains("0123456789abcdef"));
+    }
+}

@@ -1,0 +1,55 @@
+//! `backstop failed`: the dead letters, and on request deliveries in any other state.
+
+use std::path::Path;
+
+use super::client::{Client, Remote};
+use super::events::say_where_it_goes_on;
+use super::exit::Failure;
+use super::filters::{Extent, Filters};
+use super::table::Table;
+use crate::admin::wire::{Delivery, Page};
+
+/// List deliveries that failed, or with --status others
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    filters: Filters,
+    #[command(flatten)]
+    extent: Extent,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Lists deliveries.
+pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
+    let client = Client::new(&args.remote, config)?;
+    let parameters = args.extent.parameters(&args.filters.selection(false));
+    let page: Page<Delivery> = client.list(&["deliveries"], &parameters, &args.extent).await?;
+    let empty = if args.filters.statuses.is_empty() { "no failed delivery fits" } else { "no delivery fits" };
+    args.remote.output.show(&page, |page| {
+        say_where_it_goes_on(page.next.as_deref());
+        listed(&page.items, empty)
+    })
+}
+
+fn listed(deliveries: &[Delivery], empty: &str) -> String {
+    let mut table = Table::new(&["DELIVERY", "ENDPOINT", "TYPE", "KEY", "STATUS", "REASON", "TRIES", "LAST", "SINCE"]);
+    for delivery in deliveries {
+        let (event_type, key) =
+            delivery.event.as_ref().map_or(("", None), |event| (event.event_type.as_str(), event.key.as_deref()));
+        let status = delivery.last_status.map(|status| status.to_string());
+        let last = status.as_deref().or(delivery.last_failure.as_deref()).unwrap_or_default();
+        table.row([
+            &delivery.id,
+            &delivery.endpoint,
+            event_type,
+            key.unwrap_or_default(),
+            &delivery.status,
+            &delivery.reason,
+            &delivery.attempts_made.to_string(),
+            last,
+            &delivery.changed_at,
+        ]);
+    }
+    table.text(empty)
+}

@@ -1,0 +1,73 @@
+//! The filters that lists and replays share, as options.
+
+use crate::admin::wire::Selection;
+
+/// Which events or deliveries are meant. Every option that is given must fit.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Filters {
+    /// Deliveries to this endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) endpoint: Option<String>,
+    /// Events of this source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Events of these types; `call_*` fits every ending
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) types: Vec<String>,
+    /// Events with this key (for Flyflow the call id)
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// failed, dead, retrying, scheduled, delivered, cancelled or expired
+    #[arg(long = "status", value_name = "STATUS", value_delimiter = ',')]
+    pub(crate) statuses: Vec<String>,
+    /// Deliveries that stand where they stand for this reason, like attempts_exhausted or gone
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Events received since then: 2026-01-31T12:00:00Z, or 2h ago
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Events received before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Also deliveries that a later one has taken the place of
+    #[arg(long)]
+    pub(crate) include_superseded: bool,
+}
+
+/// How much of a list, and in which order.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Extent {
+    /// At most this many
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Oldest first
+    #[arg(long)]
+    pub(crate) oldest: bool,
+    /// Go on where an earlier list ended
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+}
+
+impl Filters {
+    /// As the API takes it.
+    pub(crate) fn selection(&self, unrouted: bool) -> Selection {
+        let Self { endpoint, source, types, key, statuses, reason, since, until, include_superseded } = self.clone();
+        Selection { endpoint, source, types, key, statuses, reason, since, until, include_superseded, unrouted }
+    }
+}
+
+impl Extent {
+    /// At most this many.
+    pub(crate) fn limit(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
+    /// The query parameters of a list of `selection`; the limit is the client's business.
+    pub(crate) fn parameters(&self, selection: &Selection) -> Vec<(&'static str, String)> {
+        let mut parameters = selection.parameters();
+        if self.oldest {
+            parameters.push(("order", "oldest".to_owned()));
+        }
+        parameters
+    }
+}
