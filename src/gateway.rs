@@ -1,1 +1,232 @@
-//! The composition root.
+//! The composition root: opens, recovers, binds, runs, and shuts down in order.
+//!
+//! Everything a part needs reaches it here, by its constructor; there are no globals. Start: the listeners
+//! are bound first, so that a taken address is known before anything else happens and senders wait in the
+//! kernel's queue instead of being refused; then the journal is opened, then the engine starts, then
+//! requests are served. End: no new events, requests under way are answered, attempts under way end or meet
+//! the deadline, the journal is closed, the admin API goes last.
+
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::auth::{self, Token, TokenError};
+use crate::admin::{self, AdminState};
+use crate::config::{Config, JournalConfig};
+use crate::core::scheduler::Limits;
+use crate::core::timestamp::Timestamp;
+use crate::deliver::HttpTransport;
+use crate::egress;
+use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
+use crate::ingest;
+use crate::journal::JournalError;
+use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
+use crate::listener::{self, Listener};
+use crate::telemetry::Intake;
+
+/// Connections of operators: few, and never in the way of senders.
+const ADMIN_CONNECTIONS_MAX: u32 = 128;
+/// How long the admin API may take to answer what is under way at the end.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+/// How often the progress of a long start is logged, in steps of a hundred.
+const PROGRESS_STEP: u64 = 10;
+
+/// A running gateway.
+pub struct Gateway {
+    /// Where events are posted.
+    pub ingest_addr: SocketAddr,
+    /// Where operators ask.
+    pub admin_addr: SocketAddr,
+    /// What operators show.
+    pub token: Token,
+    engine: Engine,
+    drain: Duration,
+    ingest: Served,
+    admin: Served,
+}
+
+/// A listener being served.
+struct Served {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Why a gateway does not start, or ended.
+#[derive(Debug)]
+pub enum GatewayError {
+    /// An address cannot be listened on.
+    Bind(SocketAddr, io::Error),
+    /// The admin token's file cannot be used.
+    Token(TokenError),
+    /// TLS for deliveries cannot be set up.
+    Tls(String),
+    /// The journal cannot be opened, or failed.
+    Journal(JournalError),
+}
+
+/// What the journal is opened with.
+#[must_use]
+pub fn journal_settings(config: &JournalConfig, now: Timestamp) -> Settings {
+    Settings {
+        dir: config.dir.clone(),
+        segment_bytes: config.segment_bytes,
+        ballast_bytes: config.ballast_bytes,
+        disk_free_min_bytes: config.disk_free_min_bytes,
+        index_cache_bytes: config.index_cache_bytes,
+        now,
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway on the current runtime; returns when it serves.
+    pub async fn start(config: Config) -> Result<Self, GatewayError> {
+        let connections_max = u32::try_from(config.server.connections_max).unwrap_or(u32::MAX);
+        let header_timeout = config.server.header_timeout;
+        let front = bind(config.server.listen, listener::Limits { connections_max, header_timeout }).await?;
+        let limits = listener::Limits { connections_max: ADMIN_CONNECTIONS_MAX, header_timeout };
+        let back = bind(config.admin.listen, limits).await?;
+        let (ingest_addr, admin_addr) = (addr_of(&front)?, addr_of(&back)?);
+
+        let clock = SystemClock;
+        let journal = open_journal(journal_settings(&config.journal, clock.now())).await?;
+        report(journal.report());
+        let token = auth::load_or_create(&config.admin.token_file).map_err(GatewayError::Token)?;
+        let transport = HttpTransport::try_new(egress::native_roots());
+        let transport = transport.map_err(|error| GatewayError::Tls(error.to_string()))?;
+        let started_at = clock.now();
+        let engine = Engine::start(Parts {
+            journal: Arc::new(journal),
+            clock: Arc::new(clock),
+            transport: Arc::new(transport),
+            endpoints: config.endpoints,
+            routes: config.routes,
+            limits: Limits {
+                active_max: config.delivery.active_max_per_endpoint,
+                in_flight_max: config.delivery.in_flight_max,
+            },
+            recent_max_bytes: config.delivery.cache_bytes,
+            accept_queue_max: config.server.accept_queue_max,
+            seed: RandomState::new().build_hasher().finish(),
+        })
+        .map_err(GatewayError::Journal)?;
+
+        let intake = Arc::new(Intake::default());
+        let state = AdminState { engine: engine.clone(), intake: Arc::clone(&intake), token: token.hash(), started_at };
+        let events = warp::service(ingest::filter(config.sources, engine.clone(), intake));
+        let operators = warp::service(admin::routes(&state));
+        let drain = config.server.drain_timeout;
+        let ingest = Served::new(|stop| front.serve(TowerToHyperService::new(events), stop, drain));
+        let admin = Served::new(|stop| back.serve(TowerToHyperService::new(operators), stop, ADMIN_DRAIN));
+        tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %config.journal.dir.display(), "serving");
+        Ok(Self { ingest_addr, admin_addr, token, engine, drain, ingest, admin })
+    }
+
+    /// Runs until `stop` ends or the journal fails, then shuts down in order.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+        let mut health = self.engine.health();
+        let failed = tokio::select! {
+            () = stop => None,
+            failed = health.wait_for(|health| matches!(health, Health::Failed(_))) => match failed.as_deref() {
+                Ok(Health::Failed(why)) => Some(JournalError::Failed(why.clone())),
+                _ => None,
+            },
+        };
+        let closed = self.stop().await;
+        match failed {
+            Some(error) => Err(GatewayError::Journal(error)),
+            None => closed,
+        }
+    }
+
+    /// Shuts down in order.
+    pub async fn stop(self) -> Result<(), GatewayError> {
+        tracing::info!("stopping: no new events; what is under way may end");
+        self.ingest.stop().await;
+        let closed = self.engine.stop(self.drain).await;
+        self.admin.stop().await;
+        closed.map_err(GatewayError::Journal)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+impl Served {
+    fn new<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(watch::Receiver<bool>) -> F) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        Self { stop, task: tokio::spawn(serve(stopped)) }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.task.await.is_err() {
+            tracing::error!("a listener panicked");
+        }
+    }
+}
+
+async fn bind(addr: SocketAddr, limits: listener::Limits) -> Result<Listener, GatewayError> {
+    Listener::bind(addr, limits).await.map_err(|error| GatewayError::Bind(addr, error))
+}
+
+fn addr_of(listener: &Listener) -> Result<SocketAddr, GatewayError> {
+    listener.local_addr().map_err(|error| GatewayError::Bind(SocketAddr::from(([0, 0, 0, 0], 0)), error))
+}
+
+async fn open_journal(settings: Settings) -> Result<EmbeddedJournal, GatewayError> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let logged = std::cell::Cell::new(0);
+        EmbeddedJournal::open(&settings, &|Progress { done_bytes, total_bytes }| {
+            let percent = done_bytes.saturating_mul(100) / total_bytes.max(1);
+            if percent >= logged.get() + PROGRESS_STEP {
+                logged.set(percent);
+                tracing::info!(percent, "reading the log");
+            }
+        })
+    });
+    let opened = opening.await.unwrap_or_else(|error| Err(JournalError::Open(error.to_string())));
+    opened.map_err(GatewayError::Journal)
+}
+
+/// Says what opening the journal found.
+fn report(report: &OpenReport) {
+    if let Some(why) = &report.rebuilt {
+        tracing::warn!(why, records = report.findings.records, "the index was built again from the log");
+    }
+    for (position, len) in &report.findings.torn {
+        tracing::warn!(
+            position = position.0,
+            len,
+            "the log ended in a write that was cut off; it was never acknowledged"
+        );
+    }
+    for (position, len) in &report.findings.damaged {
+        tracing::error!(
+            position = position.0,
+            len,
+            "the log is damaged here; what stood there is lost, the rest is intact"
+        );
+    }
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(addr, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{addr} is taken by another program; choose another address in the config")
+            }
+            Self::Bind(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            Self::Token(error) => write!(f, "{error}"),
+            Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
+            Self::Journal(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for GatewayError {}

@@ -1,2 +1,5 @@
-//! The `backstop` program.
-fn main() {}
+//! The `backstop` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    backstop::cli::main()
+}

@@ -8,9 +8,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::core::attempt::{Attempt, Outcome, Reply};
 use crate::core::delivery::{Reason, Step};
 use crate::core::id::DeliveryId;
+use crate::core::name::Name;
+
+/// Begins to write logs to stderr: one JSON object a line, or text for people.
+///
+/// `level` is `off`, `error`, `warn`, `info`, `debug`, `trace`, or a filter by target as the `tracing` tools
+/// take it. An error if it is none, or if logs are written already.
+pub fn init(json: bool, level: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = tracing_subscriber::EnvFilter::builder().parse(level)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        lines.json().flatten_event(true).try_init()
+    } else {
+        lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+    }
+}
+
+/// Whose attempt a line tells of.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Where to.
+    pub endpoint: Name,
+    /// The event's source, type and key, where the event could be read.
+    pub event: Option<(Name, String, Option<String>)>,
+    /// Length of the body, in bytes.
+    pub body_bytes: usize,
+}
 
 /// Writes the one line of an attempt.
-pub fn attempt(id: DeliveryId, attempt: &Attempt, step: Step, reason: Reason) {
+pub fn attempt(about: &About, attempt: &Attempt, step: Step, reason: Reason) {
+    let (source, event_type, key) = match &about.event {
+        Some((source, event_type, key)) => (Some(source.as_str()), Some(event_type.as_str()), key.as_deref()),
+        None => (None, None, None),
+    };
     let failure = match &attempt.reply {
         Reply::Answer(_) => None,
         Reply::Failure(failure) => Some(failure),
@@ -27,7 +59,12 @@ pub fn attempt(id: DeliveryId, attempt: &Attempt, step: Step, reason: Reason) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                delivery = %id,
+                delivery = %about.delivery,
+                endpoint = %about.endpoint,
+                source,
+                event_type,
+                key,
+                body_bytes = about.body_bytes,
                 attempt = attempt.number,
                 status = attempt.status(),
                 failure = failure.map(|failure| failure.class.as_str()),

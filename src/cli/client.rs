@@ -72,6 +72,11 @@ impl Client {
         Ok(Self { http: http()?, base, token: token? })
     }
 
+    /// The gateway at this base URL, by this token.
+    pub(crate) fn at(base: &str, token: &Token) -> Result<Self, Failure> {
+        Ok(Self { http: http()?, base: base_url("the admin API's address", base)?, token: token.clone() })
+    }
+
     /// `GET path` with these query parameters.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,

@@ -32,7 +32,8 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     })
 }
 
-fn listed(deliveries: &[Delivery], empty: &str) -> String {
+/// Deliveries as a table.
+pub(super) fn listed(deliveries: &[Delivery], empty: &str) -> String {
     let mut table = Table::new(&["DELIVERY", "ENDPOINT", "TYPE", "KEY", "STATUS", "REASON", "TRIES", "LAST", "SINCE"]);
     for delivery in deliveries {
         let (event_type, key) =

@@ -1,1 +1,95 @@
-//! The command line.
+//! The command line: `backstop VERB`.
+//!
+//! Local verbs work on the config and the journal's directory; remote verbs speak to a running gateway by
+//! its admin API. Without a verb, `serve`. Every command ends by one of the codes in [`exit`].
+
+mod check;
+mod client;
+mod demo;
+mod events;
+mod exit;
+mod failed;
+mod filters;
+mod journal;
+mod replay;
+mod send;
+mod serve;
+mod table;
+mod totals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use exit::Failure;
+
+/// A webhook reliability gateway with replay: journal first, acknowledge second, deliver until delivered.
+#[derive(Debug, Parser)]
+#[command(name = "backstop", version, propagate_version = false, after_help = AFTER_HELP)]
+struct Cli {
+    /// The config file
+    #[arg(long, short, global = true, env = "BACKSTOP_CONFIG", value_name = "PATH", default_value = "gateway.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done · 1 failed · 2 the command line or the config makes no sense · 3 the gateway did not \
+answer · 4 the gateway refused (no such thing, or not as things stand)";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway (what happens without a verb, too)
+    Serve,
+    /// Check the config: every error at once, with its line and key
+    Check,
+    Send(send::Args),
+    Events(events::ListArgs),
+    Event(events::ShowArgs),
+    Failed(failed::Args),
+    Replay(replay::Args),
+    Replays(replay::ListArgs),
+    Cancel(replay::CancelArgs),
+    /// Show the running totals
+    Counters(totals::Args),
+    /// Show the endpoints and how they stand
+    Endpoints(totals::Args),
+    Audit(journal::AuditArgs),
+    Journal(journal::Args),
+    Demo(demo::Args),
+    /// Print the version
+    Version,
+}
+
+/// Runs the program: reads the command line, does it, says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    exit::conclude(match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::failed(format!("no threads to run on: {error}"))),
+    })
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let config = &cli.config;
+    match cli.verb.unwrap_or(Verb::Serve) {
+        Verb::Serve => serve::run(config).await,
+        Verb::Check => check::run(config),
+        Verb::Send(args) => send::run(&args, config).await,
+        Verb::Events(args) => events::list(&args, config).await,
+        Verb::Event(args) => events::show(&args, config).await,
+        Verb::Failed(args) => failed::run(&args, config).await,
+        Verb::Replay(args) => replay::run(&args, config).await,
+        Verb::Replays(args) => replay::list(&args, config).await,
+        Verb::Cancel(args) => replay::cancel(&args, config).await,
+        Verb::Counters(args) => totals::counters(&args, config).await,
+        Verb::Endpoints(args) => totals::endpoints(&args, config).await,
+        Verb::Audit(args) => journal::audit(&args, config).await,
+        Verb::Journal(args) => journal::run(&args, config),
+        Verb::Demo(args) => demo::run(&args).await,
+        Verb::Version => table::print(format!("backstop {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
+    }
+}

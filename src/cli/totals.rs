@@ -11,7 +11,7 @@ use crate::admin::wire::{Audit, Counters, Endpoints};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    remote: Remote,
+    pub(super) remote: Remote,
 }
 
 /// Shows how many deliveries stand where.

@@ -18,12 +18,12 @@ use super::{Clock, Sending, Transport, read_blocking};
 use crate::core::attempt::{Attempt, Failure, FailureClass, Outcome, Reply};
 use crate::core::endpoint::Endpoint;
 use crate::core::event::Event;
-use crate::core::id::{DeliveryId, EventId};
+use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::scheduler::{Active, Busy, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
 use crate::core::timestamp::{Timestamp, duration_millis};
 use crate::journal::{Change, Journal, JournalError, Settlement};
-use crate::telemetry;
+use crate::telemetry::{self, About};
 
 /// Commands taken in one go before the scheduler is asked again.
 const COMMANDS_MAX: usize = 256;
@@ -41,7 +41,7 @@ pub(super) enum Command {
     /// These deliveries of old events are durable.
     Made(Vec<(DeliveryId, Name)>),
     /// An attempt has ended.
-    Attempted(DeliveryId, Attempt),
+    Attempted(About, Attempt),
     /// An attempt's outcome is durable.
     Settled(DeliveryId),
     /// The journal's answers.
@@ -129,7 +129,7 @@ impl Dispatcher {
                 let now = self.parts.clock.now();
                 deliveries.iter().for_each(|(id, endpoint)| self.scheduler.handle_replayed(*id, endpoint, now));
             }
-            Command::Attempted(id, attempt) => self.handle_attempted(id, attempt),
+            Command::Attempted(about, attempt) => self.handle_attempted(&about, attempt),
             Command::Settled(id) => self.scheduler.handle_settled(id),
             Command::Fresh(endpoint, fresh) => self.scheduler.handle_fresh(&endpoint, fresh),
             Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, waiting, end),
@@ -152,11 +152,12 @@ impl Dispatcher {
     }
 
     /// Decided here, committed by the committer, released when it says so.
-    fn handle_attempted(&mut self, id: DeliveryId, attempt: Attempt) {
+    fn handle_attempted(&mut self, about: &About, attempt: Attempt) {
+        let id = about.delivery;
         let now = self.parts.clock.now();
         let decided = self.scheduler.handle_outcome(now, id, &attempt, &mut self.parts.rng);
         let Some(Transition { id, step, reason }) = decided else { return };
-        telemetry::attempt(id, &attempt, step, reason);
+        telemetry::attempt(about, &attempt, step, reason);
         let own = self.parts.own_commands.clone();
         let settle = Change::Settle(Settlement { id, attempt, step, reason });
         self.parts.committer.commit_then(settle, move |result| match result {
@@ -183,9 +184,8 @@ impl Dispatcher {
             };
             let own = self.parts.own_commands.clone();
             tokio::spawn(async move {
-                let id = try_it.dispatch.id;
-                let attempt = try_it.run().await;
-                let _told = own.send(Command::Attempted(id, attempt)).is_ok();
+                let (about, attempt) = try_it.run().await;
+                let _told = own.send(Command::Attempted(about, attempt)).is_ok();
             });
         }
     }
@@ -250,52 +250,56 @@ struct Try {
     recent: Option<Arc<Event>>,
 }
 
+/// An event that is to be sent, with what is known of its delivery.
+struct Found {
+    event: Arc<Event>,
+    replay: Option<ReplayId>,
+    again: bool,
+}
+
 impl Try {
-    async fn run(self) -> Attempt {
-        let number = self.dispatch.attempt;
-        let permanent = self.endpoint.permanent.clone();
+    async fn run(self) -> (About, Attempt) {
+        let (delivery, number) = (self.dispatch.id, self.dispatch.attempt);
+        let mut about = About { delivery, endpoint: self.endpoint.name.clone(), event: None, body_bytes: 0 };
         let started_at = self.clock.now();
         let began = Instant::now();
-        // A bug in a transport must not take the slot with it for ever.
-        let sent = AssertUnwindSafe(self.send(started_at)).catch_unwind().await;
-        let reply = sent.unwrap_or_else(|_| Some(not_sent("sending panicked; this is a bug in backstop")));
+        let (reply, lost) = match self.find().await {
+            Ok(Some(found)) => {
+                let draft = &found.event.draft;
+                about.event = Some((draft.source.clone(), draft.event_type.clone(), draft.key.clone()));
+                about.body_bytes = draft.body.len();
+                // A bug in a transport must not take the slot with it for ever.
+                let sent = AssertUnwindSafe(self.send(found, started_at)).catch_unwind().await;
+                (sent.unwrap_or_else(|_| not_sent("sending panicked; this is a bug in backstop")), false)
+            }
+            Ok(None) => (not_sent("the event's record in the log is damaged: there is nothing to send"), true),
+            Err(error) => (not_sent(&format!("the event could not be read: {error}")), false),
+        };
         let took_ms = u32::try_from(duration_millis(began.elapsed())).unwrap_or(u32::MAX);
-        match reply {
-            Some(reply) => {
-                let outcome = Outcome::classify(&reply, &permanent);
-                Attempt { number, started_at, took_ms, reply, outcome }
-            }
-            None => {
-                let reply = not_sent("the event's record in the log is damaged: there is nothing to send");
-                Attempt { number, started_at, took_ms, reply, outcome: Outcome::Permanent }
-            }
-        }
+        let outcome = if lost { Outcome::Permanent } else { Outcome::classify(&reply, &self.endpoint.permanent) };
+        (about, Attempt { number, started_at, took_ms, reply, outcome })
     }
 
-    /// `None` if the event is lost.
-    async fn send(self, now: Timestamp) -> Option<Reply> {
+    /// The event, from memory or from the journal. `None` if it is lost.
+    async fn find(&self) -> Result<Option<Found>, JournalError> {
+        if let Some(event) = &self.recent {
+            return Ok(Some(Found { event: Arc::clone(event), replay: None, again: false }));
+        }
         let delivery = self.dispatch.id;
-        let (event, replay, again) = match self.recent {
-            Some(event) => (event, None, false),
-            None => {
-                let read = read_blocking(self.journal, move |journal| {
-                    let view = journal.entry(delivery.event)?;
-                    let found = view.and_then(|view| view.deliveries.into_iter().find(|known| known.id == delivery));
-                    Ok((journal.event(delivery.event)?, found))
-                });
-                match read.await {
-                    Ok((Some(event), Some(known))) => {
-                        let original = usize::from(delivery.slot) < event.draft.endpoints.len();
-                        (event, known.replay, !original)
-                    }
-                    Ok(_) => return None,
-                    Err(error) => return Some(not_sent(&format!("the event could not be read: {error}"))),
-                }
-            }
-        };
-        let sending =
-            Sending { endpoint: self.endpoint, event, delivery, attempt: self.dispatch.attempt, replay, again, now };
-        Some(self.transport.send(sending).await)
+        read_blocking(Arc::clone(&self.journal), move |journal| {
+            let view = journal.entry(delivery.event)?;
+            let known = view.and_then(|view| view.deliveries.into_iter().find(|known| known.id == delivery));
+            let (Some(event), Some(known)) = (journal.event(delivery.event)?, known) else { return Ok(None) };
+            let again = usize::from(delivery.slot) >= event.draft.endpoints.len();
+            Ok(Some(Found { event, replay: known.replay, again }))
+        })
+        .await
+    }
+
+    async fn send(&self, found: Found, now: Timestamp) -> Reply {
+        let Found { event, replay, again } = found;
+        let (endpoint, delivery, attempt) = (Arc::clone(&self.endpoint), self.dispatch.id, self.dispatch.attempt);
+        self.transport.send(Sending { endpoint, event, delivery, attempt, replay, again, now }).await
     }
 }
 

@@ -23,7 +23,7 @@ mod start;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -48,7 +48,7 @@ use indexer::Indexer;
 use overlay::{ENTRIES_MAX, Overlay};
 use space::Space;
 use stage::Stage;
-pub use start::{OpenReport, Progress, Settings};
+pub use start::{OpenReport, Progress, Settings, Verified};
 
 /// How long a commit waits for the index to make room before it gives up. Far above what a healthy disk needs.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -97,9 +97,14 @@ impl EmbeddedJournal {
         start::open(settings, progress)
     }
 
-    /// Has the next [`EmbeddedJournal::open`] of `dir` build the index again.
-    pub fn distrust_index(dir: &Path) -> Result<(), JournalError> {
-        Ok(start::forget_state(dir)?)
+    /// Has the next [`EmbeddedJournal::open`] build the index again.
+    pub fn distrust_index(settings: &Settings) -> Result<(), JournalError> {
+        start::distrust(settings)
+    }
+
+    /// Reads the whole log, whatever the index says.
+    pub fn verify(settings: &Settings) -> Result<Verified, JournalError> {
+        start::verify(settings)
     }
 
     /// What opening found and did.

@@ -70,6 +70,15 @@ pub struct OpenReport {
     pub findings: Findings,
 }
 
+/// What reading the whole log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Records, cut-off writes and damage.
+    pub findings: Findings,
+    /// Events accepted.
+    pub accepted: u64,
+}
+
 enum Attempted {
     Opened(Box<(Log, Overlay, Arc<Index>, OpenReport)>),
     /// The index cannot be trusted, and why.
@@ -85,7 +94,7 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
         space.drop_ballast(); // the index cannot be opened on a full disk
     }
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(&dir.join(LOG)).map_err(at(dir))?);
-    let why_not = distrust(dir).map_err(at(dir))?;
+    let why_not = why_distrust(dir).map_err(at(dir))?;
     let attempted = match why_not {
         Some(why) => Attempted::Distrusted(why),
         None => attempt_trusting(settings, &folder, progress)?,
@@ -205,7 +214,7 @@ fn read_record(place: Position, payload: Bytes) -> Result<Record, JournalError> 
 }
 
 /// Why the index must not be trusted, if so.
-fn distrust(dir: &Path) -> io::Result<Option<String>> {
+fn why_distrust(dir: &Path) -> io::Result<Option<String>> {
     if !dir.join(INDEX).is_dir() {
         let is_new = std::fs::read_dir(dir.join(LOG))?.next().is_none();
         return Ok(if is_new { None } else { Some("there is no index".to_owned()) });
@@ -311,6 +320,30 @@ fn note_opened(log: &Log, space: &Space, settings: &Settings, findings: &Finding
         }
         Err(LogError::Failed(why)) => Err(JournalError::Open(why)),
     }
+}
+
+/// Withdraws the trust in the index of a journal that nobody has open.
+pub(super) fn distrust(settings: &Settings) -> Result<(), JournalError> {
+    let _lock = lock(&settings.dir)?;
+    forget_state(&settings.dir).map_err(at(&settings.dir))
+}
+
+/// Reads the log from its beginning.
+pub(super) fn verify(settings: &Settings) -> Result<Verified, JournalError> {
+    let _lock = lock(&settings.dir)?;
+    let log = settings.dir.join(LOG);
+    let folder: Arc<dyn Disk> = Arc::new(Folder::open(&log).map_err(at(&log))?);
+    let (mut accepted, mut known_torn) = (0, Vec::new());
+    let (_, mut findings) = Log::open(folder, settings.segment_bytes, Position::NONE, |place, payload| {
+        match read_record(place, payload)? {
+            Record::Accepted(_) => accepted += 1,
+            Record::Opened(opened) => known_torn.extend(opened.torn),
+            _ => {}
+        }
+        Ok::<(), JournalError>(())
+    })?;
+    findings.damaged.retain(|gap| !known_torn.contains(gap));
+    Ok(Verified { findings, accepted })
 }
 
 /// Withdraws the trust in the index: the next open builds it again.

@@ -1,0 +1,195 @@
+//! `backstop journal verify | rebuild | stats`, `backstop audit`: looking after the journal.
+//!
+//! The journal verbs work on the directory itself, so the gateway must not be running; the lock sees to it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::client;
+use super::exit::Failure;
+use super::table::Output;
+use super::totals;
+use crate::engine::{Clock as _, SystemClock};
+use crate::gateway::journal_settings;
+use crate::journal::embedded::{EmbeddedJournal, Progress, Settings, Verified};
+use crate::journal::{Counters, Journal as _, JournalError};
+
+/// Look after the journal of a stopped gateway
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t, global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Verb {
+    /// Read the whole log and hold the index against it; fails if anything is damaged
+    Verify,
+    /// Build the index again from the log
+    Rebuild,
+    /// Show sizes and totals
+    Stats,
+}
+
+/// Count everything again and hold it against the running totals
+#[derive(Debug, clap::Args)]
+pub(crate) struct AuditArgs {
+    /// The stopped gateway's directory instead of a running gateway
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    totals: totals::Args,
+}
+
+/// What a journal verb found.
+#[derive(Debug, Serialize)]
+struct Found {
+    records: u64,
+    log_bytes: u64,
+    index_bytes: u64,
+    rebuilt: Option<String>,
+    cut_off: Vec<Stretch>,
+    damaged: Vec<Stretch>,
+    accepted: u64,
+    unrouted: u64,
+    deliveries: u64,
+    attempts: u64,
+    agrees: bool,
+}
+
+/// A part of the log.
+#[derive(Debug, Serialize)]
+struct Stretch {
+    position: u64,
+    bytes: u64,
+}
+
+/// Runs a journal verb.
+pub(crate) fn run(args: &Args, config: &Path) -> Result<(), Failure> {
+    let settings = settings(config)?;
+    let found = match args.verb {
+        Verb::Verify => verify(&settings)?,
+        Verb::Rebuild => {
+            EmbeddedJournal::distrust_index(&settings).map_err(failed)?;
+            look(&settings)?
+        }
+        Verb::Stats => look(&settings)?,
+    };
+    args.output.show(&found, as_text)?;
+    if found.damaged.is_empty() && found.agrees {
+        Ok(())
+    } else {
+        Err(Failure::failed("the journal is damaged: what is named above is lost, the rest is intact"))
+    }
+}
+
+/// Audits a running gateway, or a stopped one's directory.
+pub(crate) async fn audit(args: &AuditArgs, config: &Path) -> Result<(), Failure> {
+    if !args.offline {
+        return totals::audit(&args.totals, config).await;
+    }
+    let found = look(&settings(config)?)?;
+    args.totals.remote.output.show(&found, as_text)?;
+    if found.agrees { Ok(()) } else { Err(Failure::failed("the counters do not agree with what is stored")) }
+}
+
+fn settings(config: &Path) -> Result<Settings, Failure> {
+    let config = client::load(config)?;
+    if !config.journal.dir.is_dir() {
+        let dir = config.journal.dir.display();
+        return Err(Failure::failed(format!("there is no journal at {dir}; `backstop serve` makes it")));
+    }
+    Ok(journal_settings(&config.journal, SystemClock.now()))
+}
+
+fn verify(settings: &Settings) -> Result<Found, Failure> {
+    let Verified { findings, accepted } = EmbeddedJournal::verify(settings).map_err(failed)?;
+    let found = look(settings)?;
+    let agrees = found.agrees && found.accepted == accepted;
+    Ok(Found {
+        records: findings.records,
+        cut_off: stretches(&findings.torn),
+        damaged: stretches(&findings.damaged),
+        agrees,
+        ..found
+    })
+}
+
+/// Opens the journal, counts, and closes it.
+fn look(settings: &Settings) -> Result<Found, Failure> {
+    let bar = ProgressBar::hidden();
+    let journal = EmbeddedJournal::open(settings, &|progress| show(&bar, progress)).map_err(failed)?;
+    bar.finish_and_clear();
+    let (counters, recount) = (journal.counters(), journal.recount().map_err(failed)?);
+    let (report, sizes) = (journal.report().clone(), journal.sizes());
+    journal.close().map_err(failed)?;
+    Ok(Found {
+        records: report.findings.records,
+        log_bytes: sizes.log_bytes,
+        index_bytes: sizes.index_bytes,
+        rebuilt: report.rebuilt,
+        cut_off: stretches(&report.findings.torn),
+        damaged: stretches(&report.findings.damaged),
+        accepted: recount.accepted,
+        unrouted: recount.unrouted,
+        deliveries: sum(&recount, |tally| tally.routed + tally.replayed),
+        attempts: sum(&recount, |tally| tally.attempts),
+        agrees: counters == recount && recount.endpoints.values().all(crate::journal::Tally::reconciles),
+    })
+}
+
+/// A bar on stderr, if that is a terminal, from the first word of a long start on.
+fn show(bar: &ProgressBar, progress: Progress) {
+    if bar.length().is_none() {
+        let style = ProgressStyle::with_template("reading the log {wide_bar} {bytes}/{total_bytes} {eta}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_length(progress.total_bytes);
+        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+    }
+    bar.set_position(progress.done_bytes);
+}
+
+fn sum(counters: &Counters, of: impl Fn(&crate::journal::Tally) -> u64) -> u64 {
+    counters.endpoints.values().map(of).sum()
+}
+
+fn stretches(found: &[(crate::journal::log::Position, u64)]) -> Vec<Stretch> {
+    found.iter().map(|(position, bytes)| Stretch { position: position.0, bytes: *bytes }).collect()
+}
+
+fn failed(error: JournalError) -> Failure {
+    Failure::failed(error.to_string())
+}
+
+fn as_text(found: &Found) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        // Writing to a String cannot fail.
+        let _written = writeln!(text, "{name:<20}{value}").is_ok();
+    };
+    line("records read", &found.records);
+    line("log bytes", &found.log_bytes);
+    line("index bytes", &found.index_bytes);
+    line("events", &found.accepted);
+    line("  routed nowhere", &found.unrouted);
+    line("deliveries", &found.deliveries);
+    line("attempts", &found.attempts);
+    if let Some(why) = &found.rebuilt {
+        line("index built again", why);
+    }
+    for Stretch { position, bytes } in &found.cut_off {
+        line("cut-off write", &format!("{bytes} bytes at {position}: never acknowledged"));
+    }
+    for Stretch { position, bytes } in &found.damaged {
+        line("DAMAGED", &format!("{bytes} bytes at {position}: what stood there is lost"));
+    }
+    line("counters agree", &if found.agrees { "yes" } else { "NO" });
+    text
+}
