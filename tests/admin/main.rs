@@ -312,7 +312,8 @@ async fn a_replayed_delivery_takes_the_place_of_the_failed_one() {
 async fn a_waiting_delivery_is_cancelled_once_and_one_on_its_way_is_not() {
     let gateway = Gateway::start().await;
     let cancel = |id: &str| format!("/api/v1/deliveries/{id}/cancel");
-    let waiting = delivery(&gateway.tried("flaky", "k").await, 0);
+    let event = gateway.tried("flaky", "k").await;
+    let waiting = delivery(&event, 0);
     let got = gateway.ask("POST", &cancel(&waiting), b"").await;
     assert_eq!(
         (got.status, &got.json()["status"], &got.json()["reason"]),
@@ -325,7 +326,7 @@ async fn a_waiting_delivery_is_cancelled_once_and_one_on_its_way_is_not() {
     assert!(gateway.ask("POST", &cancel(&slow), b"").await.problem(409).contains("on its way"));
     gateway.slow.add_permits(1);
     gateway.until(&format!("/api/v1/deliveries/{slow}"), |delivery| delivery["status"] == "delivered").await;
-    gateway.ask("POST", &cancel(&delivery(&waiting.replace("dlv_", "evt_")[..30], 7)), b"").await.problem(404);
+    gateway.ask("POST", &cancel(&delivery(&event, 7)), b"").await.problem(404);
     gateway.ask("POST", &cancel("x"), b"").await.problem(404);
 }
 
