@@ -122,12 +122,16 @@ fn json_body<T: DeserializeOwned + Default + Send>()
     warp::body::stream().then(|body| async move {
         let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds");
         let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.map_err(late)??;
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(T::default());
+        let wrong = |why: &str| {
+            let detail = format!("the body is not what this path takes: {why}");
+            Problem::new(StatusCode::BAD_REQUEST, detail)
+        };
+        match bytes.trim_ascii_start().first() {
+            None => Ok(T::default()),
+            Some(b'{') => serde_json::from_slice(&bytes).map_err(|error| wrong(&error.to_string())),
+            // Serde would take a list of a struct's fields, and an empty one for all defaults.
+            Some(_) => Err(wrong("it is not a JSON object")),
         }
-        let wrong =
-            |error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not what this path takes: {error}"));
-        serde_json::from_slice(&bytes).map_err(wrong)
     })
 }
 

@@ -10,7 +10,8 @@ mod from_core;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A word of the core: borrowed when written, owned when read.
 pub type Word = Cow<'static, str>;
@@ -198,6 +199,7 @@ pub struct ReplayDelivery {
 #[serde(default, deny_unknown_fields)]
 pub struct OpenReplay {
     /// What is replayed; without a status, what is listed as failed.
+    #[serde(deserialize_with = "object")]
     pub filter: Selection,
     /// Where to; `null` is where each delivery went before.
     pub to: Option<String>,
@@ -395,6 +397,12 @@ pub struct Problem {
     /// The query parameter or field that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+}
+
+/// A selection that is written as an object: serde would take an empty list for one that means everything.
+fn object<'de, D: Deserializer<'de>>(input: D) -> Result<Selection, D::Error> {
+    let object = serde_json::Map::deserialize(input)?;
+    serde_json::from_value(object.into()).map_err(D::Error::custom)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

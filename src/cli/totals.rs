@@ -7,7 +7,7 @@ use super::exit::Failure;
 use super::table::Table;
 use crate::admin::wire::{Audit, Counters, Endpoints};
 
-/// What a command needs that asks one question.
+/// Ask the running gateway
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

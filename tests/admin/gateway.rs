@@ -1,0 +1,266 @@
+//! The gateway's inside under test: the real engine and admin routes, with everything around them by hand.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backstop::admin::auth::Token;
+use backstop::admin::{AdminState, routes};
+use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
+use backstop::core::endpoint::Endpoint;
+use backstop::core::event::{Draft, Header};
+use backstop::core::id::EventId;
+use backstop::core::name::Name;
+use backstop::core::retry::RetryPolicy;
+use backstop::core::route::{Route, RouteTable};
+use backstop::core::scheduler::Limits;
+use backstop::core::sign::{Secret, Signing};
+use backstop::core::timestamp::Timestamp;
+use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
+use backstop::journal::memory::MemoryJournal;
+use backstop::telemetry::Intake;
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+pub(crate) const TOKEN: &str = "bst_0123456789abcdef0123456789abcdef";
+pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const NOW: u64 = 1_700_000_000_000;
+/// Never reached: what a test waits for comes, or the test fails.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// A clock that moves when it is told to.
+#[derive(Debug)]
+pub(crate) struct HandClock(pub(crate) AtomicU64);
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Endpoints by name: `healthy` answers 200, `gone` 410 with bytes, `flaky` cannot be reached, `slow`
+/// answers 200 when it gets a permit.
+pub(crate) struct Endpoints {
+    pub(crate) slow: Arc<Semaphore>,
+}
+
+impl Transport for Endpoints {
+    fn send(&self, sending: Sending) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let slow = Arc::clone(&self.slow);
+        Box::pin(async move {
+            match sending.endpoint.name.as_str() {
+                "gone" => answer(410, b"\xff\x00gone"),
+                "flaky" => {
+                    Reply::Failure(Failure { class: FailureClass::Refused, detail: "nobody listens".to_owned() })
+                }
+                "slow" => {
+                    slow.acquire().await.unwrap().forget();
+                    answer(200, b"late")
+                }
+                _ => answer(200, b"ok"),
+            }
+        })
+    }
+}
+
+pub(crate) fn answer(status: u16, body: &'static [u8]) -> Reply {
+    let headers = vec![Header { name: "x-from".to_owned(), value: Bytes::from_static(b"\xe9t\xe9") }];
+    Reply::Answer(Answer { status, headers, body: Bytes::from_static(body), body_cut: false, retry_after: None })
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+pub(crate) fn endpoint(text: &str) -> Endpoint {
+    Endpoint {
+        name: name(text),
+        url: format!("https://example.com/{text}?key=querysecret"),
+        signing: Signing::Standard(vec![Secret::standard(SIGNING_SECRET).unwrap()]),
+        retry: RetryPolicy { initial: Duration::from_secs(600), ..RetryPolicy::default() },
+        permanent: StatusSet::default(),
+        connect_timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(15),
+        concurrency_max: 4,
+        headers: vec![Header { name: "authorization".to_owned(), value: Bytes::from_static(b"headersecret") }],
+    }
+}
+
+pub(crate) fn draft(event_type: &str, key: &str, body: impl Into<Bytes>) -> Draft {
+    let header = |name: &str, value: &'static [u8]| Header { name: name.to_owned(), value: Bytes::from_static(value) };
+    Draft {
+        source: name("flyflow"),
+        event_type: event_type.to_owned(),
+        key: Some(key.to_owned()),
+        occurred_at: Some(Timestamp::from_millis(NOW - 1000)),
+        headers: vec![header("content-type", b"application/x-call"), header("x-odd", b"\xff")],
+        body: body.into(),
+        dedup: None,
+        endpoints: vec![],
+    }
+}
+
+/// A gateway's inside with its admin listener.
+pub(crate) struct Gateway {
+    pub(crate) engine: Engine,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) slow: Arc<Semaphore>,
+    pub(crate) address: SocketAddr,
+}
+
+/// An answer off the wire.
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Got {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Asserts that this is a sound problem, and gives its detail.
+    pub(crate) fn problem(&self, status: u16) -> String {
+        let problem = self.json();
+        assert_eq!(self.status, status, "{problem}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(status)));
+        assert!(!problem["title"].as_str().unwrap().is_empty());
+        problem["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Gateway {
+    /// One in which event type `x` goes to endpoint `x`, `fan` to three, and any other type nowhere.
+    pub(crate) async fn start() -> Self {
+        Self::over(MemoryJournal::default()).await
+    }
+
+    pub(crate) async fn over(journal: MemoryJournal) -> Self {
+        let all = ["healthy", "gone", "flaky", "slow"];
+        let route = |event_type: &str, to: &[&str]| Route {
+            source: None,
+            types: vec![event_type.to_owned()],
+            endpoints: to.iter().map(|to| name(to)).collect(),
+        };
+        let mut table: Vec<Route> = all.iter().map(|name| route(name, &[name])).collect();
+        table.push(route("fan", &["healthy", "gone", "flaky"]));
+        let clock = Arc::new(HandClock(AtomicU64::new(NOW)));
+        let slow = Arc::new(Semaphore::new(0));
+        let engine = Engine::start(Parts {
+            journal: Arc::new(journal),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            transport: Arc::new(Endpoints { slow: Arc::clone(&slow) }),
+            endpoints: all.iter().map(|name| endpoint(name)).collect(),
+            routes: RouteTable::new(table),
+            limits: Limits { active_max: 100, in_flight_max: 100 },
+            recent_max_bytes: 1 << 20,
+            accept_queue_max: 1000,
+            seed: 7,
+        })
+        .unwrap();
+        let intake = Arc::new(Intake::default());
+        let state = AdminState {
+            engine: engine.clone(),
+            intake: Arc::clone(&intake),
+            token: Token::new(TOKEN).unwrap().hash(),
+            started_at: Timestamp::from_millis(NOW),
+        };
+        Self { engine, intake, clock, slow, address: serve(state).await }
+    }
+
+    pub(crate) async fn accept(&self, event_type: &str, key: &str) -> String {
+        self.engine.accept(draft(event_type, key, "{}")).await.unwrap().id.to_string()
+    }
+
+    /// Accepts an event and waits until each of its deliveries was tried.
+    pub(crate) async fn tried(&self, event_type: &str, key: &str) -> String {
+        let id = self.accept(event_type, key).await;
+        self.until(&format!("/api/v1/events/{id}"), |event| {
+            let deliveries = event["deliveries"].as_array().unwrap();
+            deliveries.iter().all(|delivery| delivery["attempts_made"] != 0)
+        })
+        .await;
+        id
+    }
+
+    /// Asks until the answer is as it should become.
+    pub(crate) async fn until(&self, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let asking = async {
+            loop {
+                let got = self.get(path).await.json();
+                if fits(&got) {
+                    break got;
+                }
+            }
+        };
+        tokio::time::timeout(LONG, asking).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Got {
+        self.ask("GET", path, b"").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Got {
+        self.ask("POST", path, body.to_string().as_bytes()).await
+    }
+
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &[u8]) -> Got {
+        self.ask_with(method, path, &format!("authorization: Bearer {TOKEN}\r\n"), body).await
+    }
+
+    pub(crate) async fn ask_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Got {
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // An answer may come before a body that is too large was read.
+        let _sent = stream.write_all(body).await.is_ok();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await.unwrap();
+        let end = got.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(got[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Got { status, head, body: got[end + 4..].to_vec() }
+    }
+}
+
+pub(crate) async fn serve(state: AdminState) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = warp::service(routes(&state));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+/// The ids of a list's items.
+pub(crate) fn ids(list: &Value) -> Vec<String> {
+    list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The id of an event's delivery in `slot`.
+pub(crate) fn delivery(event: &str, slot: u16) -> String {
+    event.parse::<EventId>().unwrap().delivery(slot).to_string()
+}
