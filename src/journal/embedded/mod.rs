@@ -23,6 +23,7 @@ mod start;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -44,7 +45,7 @@ use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::scheduler::{Active, Fresh};
 use indexer::Indexer;
-use overlay::{ENTRIES_MAX, Overlay};
+use overlay::{ENTRIES_MAX, Handover, Overlay};
 use space::Space;
 use stage::Stage;
 pub use start::{OpenReport, Progress, Settings};
@@ -134,6 +135,13 @@ impl Inner {
         self.fail(error)
     }
 
+    /// What the index says. If it cannot, or panics as sled does on some damage, it has failed.
+    fn ask_index<T>(&self, ask: impl FnOnce(&Index) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let panicked = |_| Err(JournalError::Failed("the index is damaged: using it panicked".to_owned()));
+        let answer = catch_unwind(AssertUnwindSafe(|| ask(&self.index))).unwrap_or_else(panicked);
+        answer.map_err(|error| self.fail_index(error))
+    }
+
     fn fail(&self, error: JournalError) -> JournalError {
         let error = self.failed.get_or_init(|| error).clone();
         self.room.notify_all();
@@ -183,13 +191,12 @@ impl Inner {
         if let Some(entry) = self.overlay().held(id) {
             return Ok(Some(entry.clone()));
         }
-        self.index.get(id).map_err(|error| self.fail_index(error))
+        self.ask_index(|index| index.get(id))
     }
 
     fn event_with(&self, source: &Name, print: Fingerprint) -> Result<Option<EventId>, JournalError> {
         let held = self.overlay().event_with(source, print);
-        let indexed = || self.index.event_with(source, print).map_err(|error| self.fail_index(error));
-        if held.is_some() { Ok(held) } else { indexed() }
+        if held.is_some() { Ok(held) } else { self.ask_index(|index| index.event_with(source, print)) }
     }
 
     /// Hands overlay entries to the index until none are left that should go; `all` of them if asked.
@@ -198,10 +205,10 @@ impl Inner {
         let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
-            let written = self.index.write(&handover.updates, &handover.replays, &handover.marks, handover.applied);
-            written.map_err(|error| self.fail_index(error))?;
-            let was_last = handover.updates.len() < BATCH_MAX;
-            self.overlay().handed_over(handover.updates);
+            let Handover { updates, replays, marks, applied } = handover;
+            self.ask_index(|index| index.write(&updates, &replays, &marks, applied))?;
+            let was_last = updates.len() < BATCH_MAX;
+            self.overlay().handed_over(updates);
             self.room.notify_all();
             if was_last && !all {
                 return Ok(());
