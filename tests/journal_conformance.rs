@@ -551,3 +551,21 @@ fn a_directory_has_one_user_at_a_time() {
     drop(first);
     support::open(dir.path());
 }
+
+/// More than one call looks at: a slice in which nothing fits is not the end.
+#[test]
+fn a_long_search_comes_in_slices_and_reaches_the_end() {
+    on_each(|bench| {
+        let mut maker = Maker::new(13);
+        let mut changes: Vec<Change> = (0..20_010).map(|_| accept(&maker.event(at(0), &[]))).collect();
+        changes.insert(0, accept(&maker.event(at(0), &["a"])));
+        changes.push(accept(&maker.event(at(1), &["a"])));
+        bench.journal().commit(&changes).unwrap();
+        for newest_first in [false, true] {
+            assert_eq!(all_deliveries(bench.journal(), &Filter::default(), newest_first, 1000).len(), 2);
+            let filter = Filter { endpoint: Some(name("a")), ..Filter::default() };
+            assert_eq!(all_events(bench.journal(), &filter, newest_first, 1000).len(), 2);
+        }
+        assert_eq!(support::all_fresh(bench.journal(), &name("a"), EventId::MIN, 9).len(), 2);
+    });
+}
