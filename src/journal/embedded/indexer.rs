@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Inner;
+use super::{Index, Inner};
 use crate::journal::JournalError;
 
 /// How often settled entries are taken over.
@@ -31,8 +31,7 @@ impl Indexer {
                     // Failing to lay it only means that there is none when it is needed.
                     let _laid = inner.space.lay_ballast().is_ok();
                 }
-                let tidied =
-                    inner.hand_over(false).and_then(|()| inner.index.tidy().map_err(|error| inner.fail_index(error)));
+                let tidied = inner.hand_over(false).and_then(|()| inner.ask_index(Index::tidy));
                 if tidied.is_err() {
                     return; // the journal has noted why, and refuses commits
                 }

@@ -23,6 +23,7 @@ mod start;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -140,6 +141,13 @@ impl Inner {
         self.fail(error)
     }
 
+    /// What the index says. If it cannot, or panics as sled does on some damage, it has failed.
+    fn ask_index<T>(&self, ask: impl FnOnce(&Index) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let panicked = |_| Err(JournalError::Failed("the index is damaged: using it panicked".to_owned()));
+        let answer = catch_unwind(AssertUnwindSafe(|| ask(&self.index))).unwrap_or_else(panicked);
+        answer.map_err(|error| self.fail_index(error))
+    }
+
     fn fail(&self, error: JournalError) -> JournalError {
         let error = self.failed.get_or_init(|| error).clone();
         self.room.notify_all();
@@ -189,7 +197,7 @@ impl Inner {
         if let Some(entry) = self.overlay().held(id) {
             return Ok(Some(entry.clone()));
         }
-        self.index.get(id).map_err(|error| self.fail_index(error))
+        self.ask_index(|index| index.get(id))
     }
 
     /// The newest event with the same fingerprint within the window before `event`.
@@ -217,7 +225,7 @@ impl Inner {
         let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
-            self.index.write(&handover).map_err(|error| self.fail_index(error))?;
+            self.ask_index(|index| index.write(&handover))?;
             let was_last = handover.updates.len() < BATCH_MAX;
             self.overlay().handed_over(handover);
             self.room.notify_all();
@@ -246,7 +254,7 @@ impl Inner {
         if newest_first {
             held.reverse();
         }
-        let indexed = self.index.ids(among, low, high, newest_first).map_err(|error| self.fail_index(error))?;
+        let indexed = self.ask_index(|index| index.ids(among, low, high, newest_first))?;
         Ok(merge(held.into_iter().map(Ok), indexed, newest_first).filter_map(|id| match id {
             Ok(id) => self.load(id).transpose(),
             Err(error) => Some(Err(self.fail_index(error))),

@@ -193,8 +193,9 @@ impl Overlay {
             chosen.push(id);
         }
         let old = self.tick.saturating_sub(TICKS_UNSETTLED_MAX);
-        // Oldest first; once one is young, so are the rest.
-        let is_due = |id: &EventId| all || self.dirty.get(id).is_some_and(|dirty| dirty.born_tick <= old);
+        // Oldest first; once one is young, so are the rest. Half full, young ones go as well.
+        let hurry = all || self.dirty.len() > ENTRIES_MAX / 2;
+        let is_due = |id: &EventId| hurry || self.dirty.get(id).is_some_and(|dirty| dirty.born_tick <= old);
         let waited = self.unindexed.iter().map(|(_, id)| *id).take_while(is_due);
         chosen.extend(waited.take(max.saturating_sub(chosen.len())));
         chosen.sort_unstable();

@@ -1,8 +1,8 @@
 //! Opening the journal: lock, trust the index or build it again, apply the log's tail.
 //!
 //! sled survives the death of its process but not of its machine. `index.state` says which boot of the
-//! machine last wrote the index and whether it was closed cleanly; only the same boot or a clean close
-//! earn it trust. An index that is missing, will not open, panics, or knows more than the log is built
+//! machine last wrote the index and, if it was closed cleanly, the checksum of its files; only the same boot
+//! or that checksum earn it trust. An index that is missing, will not open, panics, or knows more than the log is built
 //! again from the log. Nothing is ever repaired in the log: what is damaged there is reported.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -106,7 +106,7 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
             Attempted::Distrusted(why) => return Err(JournalError::Open(why)),
         },
     };
-    write_state(dir, false).map_err(at(dir))?;
+    write_state(dir, None).map_err(at(dir))?;
     note_opened(&log, &space, settings, &report.findings)?;
     let inner = Arc::new(Inner {
         log,
@@ -132,7 +132,7 @@ fn attempt_trusting(
     progress: &dyn Fn(Progress),
 ) -> Result<Attempted, JournalError> {
     // A clean close says nothing about what is written from now on.
-    write_state(&settings.dir, false).map_err(at(&settings.dir))?;
+    write_state(&settings.dir, None).map_err(at(&settings.dir))?;
     match catch_unwind(AssertUnwindSafe(|| attempt(settings, folder, None, progress))) {
         // The log's own errors are `Open`; this is the index's.
         Ok(Err(JournalError::Failed(why))) => Ok(Attempted::Distrusted(why)),
@@ -226,10 +226,36 @@ fn why_distrust(dir: &Path) -> io::Result<Option<String>> {
         }
         Err(error) => return Err(error),
     };
+    if let Some(sum) = state.lines().find_map(|line| line.strip_prefix("clean=")) {
+        let same = sum == files_sum(&dir.join(INDEX))?;
+        return Ok(if same { None } else { Some("the index is not what was closed".to_owned()) });
+    }
     let same_boot = boot_id()?.is_some_and(|boot| state.contains(&format!("boot={boot}\n")));
-    let clean = state.contains("clean=true\n");
     let why = "the machine went down while the index was open".to_owned();
-    Ok(if same_boot || clean { None } else { Some(why) })
+    Ok(if same_boot { None } else { Some(why) })
+}
+
+/// A checksum of a folder's files: after a clean close, every change to them shows.
+fn files_sum(folder: &Path) -> io::Result<String> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    let (mut sum, mut total, mut part) = (0, 0, vec![0; 1 << 20]);
+    for path in paths {
+        let mut file = File::open(path)?;
+        loop {
+            let read = file.read(&mut part)?;
+            let Some(bytes) = part.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+            sum = crc32c::crc32c_append(sum, bytes);
+            total += bytes.len();
+        }
+    }
+    Ok(format!("{sum:08x}-{total}"))
 }
 
 /// This boot of the machine; `None` where the system does not say, and then only a clean close is trusted.
@@ -241,12 +267,13 @@ fn boot_id() -> io::Result<Option<String>> {
     }
 }
 
-/// Writes the state durably, replacing the old one whole.
-fn write_state(dir: &Path, clean: bool) -> io::Result<()> {
+/// Writes the state durably, replacing the old one whole: whether, and with which checksum, the index was closed.
+fn write_state(dir: &Path, clean: Option<&str>) -> io::Result<()> {
     let boot = boot_id()?.unwrap_or_default();
     let (new, state) = (dir.join("index.state.new"), dir.join(STATE));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(format!("boot={boot}\nclean={clean}\n").as_bytes())?;
+    let clean = clean.map(|sum| format!("clean={sum}\n")).unwrap_or_default();
+    file.write_all(format!("boot={boot}\n{clean}").as_bytes())?;
     file.sync_all()?;
     std::fs::rename(new, state)?;
     File::open(dir)?.sync_all()
@@ -255,7 +282,8 @@ fn write_state(dir: &Path, clean: bool) -> io::Result<()> {
 /// Makes the index safe against a power cut, and says so.
 pub(super) fn mark_clean(dir: &Path, index: &Index) -> Result<(), JournalError> {
     index.flush()?;
-    let synced = sync_files(&dir.join(INDEX)).and_then(|()| write_state(dir, true));
+    let folder = dir.join(INDEX);
+    let synced = sync_files(&folder).and_then(|()| write_state(dir, Some(&files_sum(&folder)?)));
     synced.map_err(|error| JournalError::Failed(format!("closing the index: {error}")))
 }
 

@@ -63,7 +63,7 @@ fn parse_segment_header(bytes: &[u8], base: u64) -> io::Result<Option<u64>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     let len = u64::from(units) * 8;
-    Ok((bytes == header(base, len)).then_some(len))
+    Ok((len >= SEGMENT_HEADER_BYTES && bytes == header(base, len)).then_some(len))
 }
 
 impl Segment {
