@@ -126,7 +126,7 @@ fn damaged(close: bool, rounds: u64, damage: fn(&mut fastrand::Rng, &mut Vec<u8>
             journal
         } else {
             drop(journal);
-            EmbeddedJournal::distrust_index(made.dir.path()).unwrap();
+            EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
             support::open(made.dir.path())
         };
         let same = catch_unwind(AssertUnwindSafe(|| made.assert_whole(&journal)));
@@ -195,7 +195,7 @@ fn an_index_that_is_gone_empty_or_garbage_is_built_again() {
         made.assert_whole(&journal);
         journal.close().unwrap();
     }
-    EmbeddedJournal::distrust_index(made.dir.path()).unwrap();
+    EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
     assert!(support::open(made.dir.path()).report().rebuilt.is_some());
     assert_eq!(support::open(made.dir.path()).report().rebuilt, None);
 }
@@ -253,7 +253,7 @@ fn a_flipped_bit_in_the_log_costs_the_event_it_hits_and_is_reported() {
         let mut bytes = std::fs::read(path).unwrap();
         flip(&mut rng, &mut bytes);
         std::fs::write(path, &bytes).unwrap();
-        EmbeddedJournal::distrust_index(made.dir.path()).unwrap();
+        EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
         let journal = support::open(made.dir.path());
         let findings = &journal.report().findings;
         let unlike: Vec<_> =

@@ -1,4 +1,5 @@
-//! What the benches share: a settings factory, a draft, a clock for measuring, a table.
+//! What the benches share.
+#![allow(dead_code, reason = "each bench uses a part")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -54,15 +55,20 @@ pub fn draft(number: u64, endpoints: &[Name]) -> Draft {
 
 /// CPU time this process has used so far.
 pub fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("procfs");
+    cpu_of("self")
+}
+
+/// CPU time a process has used so far, in the kernel's ticks of 10 ms.
+pub fn cpu_of(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("procfs");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: u64 = [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// Resident memory of this process, in MiB.
-pub fn rss_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+/// Resident memory of a process, in MiB.
+pub fn rss_mib_of(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("procfs");
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
