@@ -50,7 +50,7 @@ impl Raw {
                 file.sync_data().expect("sync");
                 offset += buffer.len() as u64;
                 buffer.clear();
-                waiting.drain(..).for_each(|reply| drop(reply.send(())));
+                waiting.drain(..).for_each(|reply| assert!(reply.send(()).is_ok()));
             }
         });
         Self { requests }

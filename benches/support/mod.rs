@@ -12,15 +12,15 @@ use backstop::journal::embedded::Settings;
 
 /// Now, for measuring only.
 #[allow(clippy::disallowed_methods, reason = "a bench measures time")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-pub fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     SystemClock.now()
 }
 
-pub fn settings(dir: &Path) -> Settings {
+pub(crate) fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
         segment_bytes: 64 << 20,
@@ -32,7 +32,7 @@ pub fn settings(dir: &Path) -> Settings {
 }
 
 /// A call event of about 1 KiB, as Flyflow sends them.
-pub fn draft(number: u64, endpoints: &[Name]) -> Draft {
+pub(crate) fn draft(number: u64, endpoints: &[Name]) -> Draft {
     let name = |text| Name::new(text).expect("a name");
     let body = format!(
         r#"{{"event_type":"call_ended","call_id":"call-{}","timestamp":"2026-01-01T00:00:00Z","data":{{"n":{number},"pad":"{}"}}}}"#,
@@ -54,12 +54,12 @@ pub fn draft(number: u64, endpoints: &[Name]) -> Draft {
 }
 
 /// CPU time this process has used so far.
-pub fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     cpu_of("self")
 }
 
 /// CPU time a process has used so far, in the kernel's ticks of 10 ms.
-pub fn cpu_of(process: &str) -> Duration {
+pub(crate) fn cpu_of(process: &str) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("procfs");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: u64 = [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<u64>().ok()).sum();
@@ -67,14 +67,14 @@ pub fn cpu_of(process: &str) -> Duration {
 }
 
 /// Resident memory of a process, in MiB.
-pub fn rss_mib_of(process: &str) -> u64 {
+pub(crate) fn rss_mib_of(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("procfs");
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
 /// A folder for a bench's files, on the file system of the build: /tmp may be memory.
-pub fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     tempfile::Builder::new().prefix("bench-").tempdir_in(target).expect("a folder")
 }

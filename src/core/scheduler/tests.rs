@@ -189,87 +189,125 @@ impl Shelf {
     }
 }
 
+/// A lane of four under random traffic, over a shelf that holds everything.
+struct Traffic {
+    scheduler: Scheduler,
+    shelf: Shelf,
+    ids: IdSource,
+    rng: fastrand::Rng,
+    now: Timestamp,
+    on_its_way: Vec<(Dispatch, Active)>,
+    asked: Vec<Refill>,
+    accepted: usize,
+    delivered: BTreeSet<DeliveryId>,
+    last_first: EventId,
+}
+
+impl Traffic {
+    fn new(seed: u64) -> Self {
+        Self {
+            scheduler: scheduler(4, vec![endpoint("a", 3)]),
+            shelf: Shelf::default(),
+            ids: IdSource::default(),
+            rng: fastrand::Rng::with_seed(seed),
+            now: NOW,
+            on_its_way: vec![],
+            asked: vec![],
+            accepted: 0,
+            delivered: BTreeSet::new(),
+            last_first: EventId::MIN,
+        }
+    }
+
+    fn step(&mut self, may_accept: bool) {
+        match self.rng.u32(0..6) {
+            0 | 1 if may_accept => self.accept(),
+            2 => self.asked.extend(self.scheduler.poll_refill()),
+            3 => {
+                if let Some(refill) = self.asked.pop() {
+                    self.shelf.answer(&mut self.scheduler, refill);
+                }
+            }
+            4 => self.dispatch(),
+            5 if !self.on_its_way.is_empty() => {
+                let (sent, active) = self.on_its_way.swap_remove(self.rng.usize(0..self.on_its_way.len()));
+                let status = if self.rng.u32(0..3) == 0 { 500 } else { 200 };
+                self.settle(&sent, active, status);
+            }
+            _ => self.now = self.now.after(Duration::from_millis(self.rng.u64(0..500))),
+        }
+        let view = self.scheduler.lanes().next().unwrap();
+        assert!(view.fresh <= 4 && view.waiting <= 4 && view.in_flight <= 3, "{view:?}");
+        let mark = self.scheduler.marks().next().unwrap().1;
+        assert!(self.shelf.never_tried.iter().all(|active| active.id.event > mark), "the mark passes nothing untried");
+    }
+
+    fn accept(&mut self) {
+        let id = self.ids.event(self.now, &mut self.rng).delivery(0);
+        self.shelf.never_tried.insert(Active { due: self.now, id, attempts: 0, born_at: self.now });
+        self.scheduler.handle_accepted(id, &Name::new("a").unwrap(), self.now);
+        self.accepted += 1;
+    }
+
+    fn dispatch(&mut self) {
+        let Some(sent) = self.scheduler.poll_dispatch(self.now) else { return };
+        let on_shelf = self.shelf.never_tried.iter().chain(&self.shelf.waiting).find(|active| active.id == sent.id);
+        let active = *on_shelf.expect("only what waits is sent");
+        assert_eq!(sent.attempt, active.attempts + 1);
+        if sent.attempt == 1 {
+            assert!(sent.id.event > self.last_first, "first attempts go in order");
+            self.last_first = sent.id.event;
+        }
+        self.on_its_way.push((sent, active));
+    }
+
+    fn settle(&mut self, sent: &Dispatch, active: Active, status: u16) {
+        let attempt = answered(status, None);
+        let transition = self.scheduler.handle_outcome(self.now, sent.id, &attempt, &mut self.rng).unwrap();
+        self.shelf.never_tried.remove(&active);
+        self.shelf.waiting.remove(&active);
+        match transition.step {
+            Step::Retry { due } => {
+                self.shelf.waiting.insert(Active { due, attempts: sent.attempt, ..active });
+            }
+            _ => assert!(self.delivered.insert(sent.id), "delivered once"),
+        }
+        self.scheduler.handle_settled(sent.id);
+    }
+
+    /// A minute later: whatever is asked for is answered, whatever is sent succeeds.
+    fn drain(&mut self) {
+        self.now = self.now.after(Duration::from_secs(60));
+        while let Some(refill) = self.asked.pop().or_else(|| self.scheduler.poll_refill()) {
+            self.shelf.answer(&mut self.scheduler, refill);
+        }
+        loop {
+            let before = self.on_its_way.len();
+            self.dispatch();
+            if self.on_its_way.len() == before {
+                break;
+            }
+        }
+        for (sent, active) in std::mem::take(&mut self.on_its_way) {
+            self.settle(&sent, active, 200);
+        }
+    }
+}
+
 /// Random traffic over a lane far smaller than the backlog: every delivery ends delivered exactly once,
 /// first attempts go in order, memory stays bounded, and the mark never passes an untried delivery.
 #[test]
 fn a_backlog_larger_than_the_lane_drains_in_order_and_loses_nothing() {
     for seed in 0..50 {
-        let rng = &mut fastrand::Rng::with_seed(seed);
-        let mut scheduler = scheduler(4, vec![endpoint("a", 3)]);
-        let a = Name::new("a").unwrap();
-        let mut shelf = Shelf::default();
-        let (mut source, mut now) = (IdSource::default(), NOW);
-        let (mut on_its_way, mut asked) = (Vec::<(Dispatch, Active)>::new(), Vec::new());
-        let (mut accepted, mut delivered, mut last_first) = (0, BTreeSet::new(), EventId::MIN);
-        for step in 0..6000 {
-            let draining = step > 2000;
-            match rng.u32(0..6) {
-                0 | 1 if !draining => {
-                    let id = source.event(now, rng).delivery(0);
-                    shelf.never_tried.insert(Active { due: now, id, attempts: 0, born_at: now });
-                    scheduler.handle_accepted(id, &a, now);
-                    accepted += 1;
-                }
-                2 => asked.extend(scheduler.poll_refill()),
-                3 => {
-                    if let Some(refill) = asked.pop() {
-                        shelf.answer(&mut scheduler, refill)
-                    }
-                }
-                4 => {
-                    if let Some(sent) = scheduler.poll_dispatch(now) {
-                        let on_shelf =
-                            shelf.never_tried.iter().chain(&shelf.waiting).find(|active| active.id == sent.id);
-                        let active = *on_shelf.expect("only what waits is sent");
-                        assert_eq!(sent.attempt, active.attempts + 1);
-                        if sent.attempt == 1 {
-                            assert!(sent.id.event > last_first, "first attempts go in order");
-                            last_first = sent.id.event;
-                        }
-                        on_its_way.push((sent, active));
-                    }
-                }
-                5 if !on_its_way.is_empty() => {
-                    let (sent, active) = on_its_way.swap_remove(rng.usize(0..on_its_way.len()));
-                    let status = if rng.u32(0..3) == 0 { 500 } else { 200 };
-                    let transition = scheduler.handle_outcome(now, sent.id, &answered(status, None), rng).unwrap();
-                    shelf.never_tried.remove(&active);
-                    shelf.waiting.remove(&active);
-                    match transition.step {
-                        Step::Retry { due } => {
-                            shelf.waiting.insert(Active { due, attempts: sent.attempt, ..active });
-                        }
-                        _ => assert!(delivered.insert(sent.id), "delivered once"),
-                    }
-                    scheduler.handle_settled(sent.id);
-                }
-                _ => now = now.after(Duration::from_millis(rng.u64(0..500))),
-            }
-            let view = scheduler.lanes().next().unwrap();
-            assert!(view.fresh <= 4 && view.waiting <= 4 && view.in_flight <= 3, "{view:?}");
-            let mark = scheduler.marks().next().unwrap().1;
-            assert!(shelf.never_tried.iter().all(|active| active.id.event > mark), "the mark passes nothing untried");
-        }
+        let mut traffic = Traffic::new(seed);
+        (0..6000).for_each(|step| traffic.step(step < 2000));
         let mut turns = 0;
-        while delivered.len() < accepted {
+        while traffic.delivered.len() < traffic.accepted {
             turns += 1;
-            assert!(turns < 100_000, "seed {seed}: stuck with {} of {accepted} delivered", delivered.len());
-            now = now.after(Duration::from_secs(60));
-            while let Some(refill) = asked.pop().or_else(|| scheduler.poll_refill()) {
-                shelf.answer(&mut scheduler, refill);
-            }
-            while let Some(sent) = scheduler.poll_dispatch(now) {
-                on_its_way.push((sent.clone(), Active { due: now, id: sent.id, attempts: 0, born_at: now }));
-            }
-            for (sent, _) in on_its_way.drain(..) {
-                scheduler.handle_outcome(now, sent.id, &answered(200, None), rng).unwrap();
-                shelf.never_tried.retain(|active| active.id != sent.id);
-                shelf.waiting.retain(|active| active.id != sent.id);
-                assert!(delivered.insert(sent.id), "delivered once");
-                scheduler.handle_settled(sent.id);
-            }
+            assert!(turns < 10_000, "seed {seed}: stuck at {} of {}", traffic.delivered.len(), traffic.accepted);
+            traffic.drain();
         }
-        assert_eq!(scheduler.in_flight(), 0);
-        assert!(shelf.never_tried.is_empty() && shelf.waiting.is_empty());
+        assert_eq!(traffic.scheduler.in_flight(), 0);
+        assert!(traffic.shelf.never_tried.is_empty() && traffic.shelf.waiting.is_empty());
     }
 }
