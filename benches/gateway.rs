@@ -2,6 +2,12 @@
 //!
 //! Prints what senders and endpoints see, with the CPU and memory of the gateway's process, and the rate of
 //! acknowledgements as a ratio to a bare hyper handler measured in the same run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot go on fails"
+)]
 
 mod support;
 

@@ -2,6 +2,12 @@
 //! the same producers before a thread that does nothing but append their bytes and fdatasync.
 //!
 //! Fails if the ratio at 64 is below 0.6.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot go on fails"
+)]
 
 mod support;
 

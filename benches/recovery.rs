@@ -3,6 +3,12 @@
 //!
 //! After a clean stop it must be flat: at most [`FLAT_MAX`] times as long with a hundred times the history,
 //! beyond what a start costs anyway.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot go on fails"
+)]
 
 mod support;
 

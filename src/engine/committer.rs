@@ -238,12 +238,12 @@ impl Thread {
         let mut accepted = Vec::new();
         for (waiting, receipt) in self.waiting.drain(..).zip(receipts) {
             match waiting {
-                Waiting::Accept(event, reply, _slot) => {
+                Waiting::Accept(event, reply, slot) => {
                     let id = event.id;
                     let answer = match receipt {
                         Receipt::Duplicate(first) => Accepted { id: first, duplicate: true },
                         _ => {
-                            accepted.push(event);
+                            accepted.push((event, slot));
                             Accepted { id, duplicate: false }
                         }
                     };

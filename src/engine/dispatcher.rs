@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::committer::Committer;
@@ -36,8 +36,8 @@ const REFILL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the dispatcher is told.
 pub(super) enum Command {
-    /// These events are durable.
-    Accepted(Vec<Arc<Event>>),
+    /// These events are durable. Each holds its place in the accept queue until it is known here.
+    Accepted(Vec<(Arc<Event>, OwnedSemaphorePermit)>),
     /// These deliveries of old events are durable.
     Made(Vec<(DeliveryId, Name)>),
     /// An attempt has ended.
@@ -124,7 +124,7 @@ impl Dispatcher {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Accepted(events) => events.into_iter().for_each(|event| self.handle_accepted(event)),
+            Command::Accepted(events) => events.into_iter().for_each(|(event, _place)| self.handle_accepted(event)),
             Command::Made(deliveries) => {
                 let now = self.parts.clock.now();
                 deliveries.iter().for_each(|(id, endpoint)| self.scheduler.handle_replayed(*id, endpoint, now));
@@ -173,7 +173,7 @@ impl Dispatcher {
     fn dispatch(&mut self, now: Timestamp) {
         while let Some(dispatch) = self.scheduler.poll_dispatch(now) {
             let Some(endpoint) = self.parts.endpoints.get(&dispatch.endpoint).cloned() else { continue };
-            let recent = if dispatch.attempt == 1 { self.recent.take(dispatch.id.event) } else { None };
+            let recent = if dispatch.attempt == 1 { self.recent.take(dispatch.id) } else { None };
             let try_it = Try {
                 journal: Arc::clone(&self.parts.journal),
                 clock: Arc::clone(&self.parts.clock),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::event::Event;
-use crate::core::id::EventId;
+use crate::core::id::{DeliveryId, EventId};
 
 /// Bounded by bytes; the oldest go first, and what goes is read from the journal.
 #[derive(Debug)]
@@ -41,13 +41,18 @@ impl Recent {
         }
     }
 
-    /// The event for one delivery's first attempt, if it is still here.
-    pub(super) fn take(&mut self, id: EventId) -> Option<Arc<Event>> {
-        let (event, takers) = self.events.get_mut(&id)?;
+    /// The event for the first attempt of one of its original deliveries, if it is still here.
+    ///
+    /// What a replay made is none of them: its facts are in the journal.
+    pub(super) fn take(&mut self, id: DeliveryId) -> Option<Arc<Event>> {
+        let (event, takers) = self.events.get_mut(&id.event)?;
+        if usize::from(id.slot) >= event.draft.endpoints.len() {
+            return None;
+        }
         let event = Arc::clone(event);
         *takers -= 1;
         if *takers == 0 {
-            self.events.remove(&id);
+            self.events.remove(&id.event);
             self.bytes -= cost(&event);
         }
         Some(event)
@@ -80,9 +85,11 @@ mod tests {
     fn an_event_stays_until_each_delivery_took_it() {
         let mut recent = Recent::new(1 << 20);
         recent.add(event(1, 10, 2));
-        assert!(recent.take(EventId::from_u128(1)).is_some());
-        assert!(recent.take(EventId::from_u128(1)).is_some());
-        assert!(recent.take(EventId::from_u128(1)).is_none());
+        let delivery = |slot| EventId::from_u128(1).delivery(slot);
+        assert!(recent.take(delivery(0)).is_some());
+        assert!(recent.take(delivery(2)).is_none(), "slot 2 was made by a replay");
+        assert!(recent.take(delivery(1)).is_some());
+        assert!(recent.take(delivery(1)).is_none());
         assert_eq!(recent.bytes, 0);
     }
 
@@ -90,7 +97,8 @@ mod tests {
     fn the_oldest_make_room() {
         let mut recent = Recent::new(3 * (1000 + OVERHEAD_BYTES));
         (1..=5).for_each(|id| recent.add(event(id, 1000, 1)));
-        let still: Vec<u128> = (1..=5).filter(|id| recent.take(EventId::from_u128(*id)).is_some()).collect();
+        let still: Vec<u128> =
+            (1..=5).filter(|id| recent.take(EventId::from_u128(*id).delivery(0)).is_some()).collect();
         assert_eq!(still, [3, 4, 5]);
         assert_eq!(recent.bytes, 0);
     }

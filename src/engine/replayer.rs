@@ -1,7 +1,7 @@
 //! The replayer works replays off, oldest first, a slice at a time.
 //!
 //! Each slice's deliveries and the replay's cursor are one commit: after a crash it goes on exactly behind
-//! the last one. Pace, canary and per-type age come later; [`slice`] is their place.
+//! the last one. Pace, canary and per-type age come later; [`slice()`] is their place.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -86,6 +86,8 @@ pub trait Journal: Send + Sync + 'static {
     fn counters(&self) -> Counters;
 
     /// Counts everything again from the stored events, to be held against [`Journal::counters`].
+    ///
+    /// Commits go on meanwhile: what they change may be counted as it was before or after.
     fn recount(&self) -> Result<Counters, JournalError>;
 
     /// The greatest id in use, so that new ones are greater.

@@ -395,7 +395,6 @@ impl Journal for EmbeddedJournal {
     }
 
     fn recount(&self) -> Result<Counters, JournalError> {
-        let _no_commit_meanwhile = self.inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counters = Counters::default();
         for entry in self.inner.entries(&Among::All, (EventId::MIN, EventId::MAX), false)? {
             counters.add(&entry?, Sign::Plus);

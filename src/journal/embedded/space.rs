@@ -6,6 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,7 +58,7 @@ impl Space {
         if self.ballast_bytes == 0 || self.ballast().exists() || room < self.free_min_bytes + self.ballast_bytes {
             return Ok(());
         }
-        let file = OpenOptions::new().write(true).create_new(true).open(self.ballast())?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.ballast())?;
         let laid = disk::allocate(&file, self.ballast_bytes);
         if laid.is_err() {
             self.drop_ballast();
