@@ -219,7 +219,10 @@ impl fmt::Display for GatewayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(addr, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "{addr} is taken by another program; choose another address in the config")
+                write!(
+                    f,
+                    "{addr} is taken, perhaps by another backstop; stop that one or choose another address in the config"
+                )
             }
             Self::Bind(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
             Self::Token(error) => write!(f, "{error}"),
