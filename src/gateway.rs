@@ -16,6 +16,7 @@ use std::time::Duration;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::admin::auth::{self, Token, TokenError};
 use crate::admin::{self, AdminState};
@@ -35,6 +36,8 @@ use crate::telemetry::Intake;
 const ADMIN_CONNECTIONS_MAX: u32 = 128;
 /// How long the admin API may take to answer what is under way at the end.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+/// What attempts under way have at the end even if a slow sender has used up the deadline, unless that is shorter.
+const ATTEMPTS_DRAIN_MIN: Duration = Duration::from_secs(2);
 /// How often the progress of a long start is logged, in steps of a hundred.
 const PROGRESS_STEP: u64 = 10;
 
@@ -145,11 +148,13 @@ impl Gateway {
         }
     }
 
-    /// Shuts down in order.
+    /// Shuts down in order. Requests and attempts under way share one deadline.
     pub async fn stop(self) -> Result<(), GatewayError> {
         tracing::info!("stopping: no new events; what is under way may end");
+        let began = Instant::now();
         self.ingest.stop().await;
-        let closed = self.engine.stop(self.drain).await;
+        let rest = self.drain.saturating_sub(began.elapsed());
+        let closed = self.engine.stop(rest.max(self.drain.min(ATTEMPTS_DRAIN_MIN))).await;
         self.admin.stop().await;
         closed.map_err(GatewayError::Journal)?;
         tracing::info!("stopped");
@@ -219,7 +224,10 @@ impl fmt::Display for GatewayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(addr, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "{addr} is taken by another program; choose another address in the config")
+                write!(
+                    f,
+                    "{addr} is taken, perhaps by another backstop; stop that one or choose another address in the config"
+                )
             }
             Self::Bind(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
             Self::Token(error) => write!(f, "{error}"),

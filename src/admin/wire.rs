@@ -385,8 +385,8 @@ pub struct Health {
 /// What went wrong (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Always `about:blank`: the status says what kind of problem it is.
-    #[serde(rename = "type")]
+    /// Always `about:blank`, also where it is left out: the status says what kind of problem it is.
+    #[serde(rename = "type", default = "about_blank")]
     pub kind: Word,
     /// The status in words.
     pub title: Word,
@@ -403,6 +403,10 @@ pub struct Problem {
 fn object<'de, D: Deserializer<'de>>(input: D) -> Result<Selection, D::Error> {
     let object = serde_json::Map::deserialize(input)?;
     serde_json::from_value(object.into()).map_err(D::Error::custom)
+}
+
+const fn about_blank() -> Word {
+    Cow::Borrowed("about:blank")
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -164,7 +164,11 @@ pub(crate) fn http() -> Result<reqwest::Client, Failure> {
 
 /// The config at `path`, which must be right.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path).map_err(|errors| Failure::usage(errors.to_string()))
+    Config::load(path).map_err(|errors| match errors.problems.as_slice() {
+        [problem] => Failure::usage(problem.to_string()),
+        // Each on a line that begins with its place, for editors to jump there.
+        _ => Failure::usage(format!("the config is refused\n{errors}")),
+    })
 }
 
 /// The base URL of a listener, for someone on the same machine.

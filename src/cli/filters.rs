@@ -23,7 +23,7 @@ pub(crate) struct Filters {
     /// Deliveries that stand where they stand for this reason, like attempts_exhausted or gone
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    /// Events received since then: 2026-01-31T12:00:00Z, or 2h ago
+    /// Events received since then: 2026-01-31T12:00:00Z, or a span before now like 2h
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
     /// Events received before then

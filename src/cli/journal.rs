@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args, config: &Path) -> Result<(), Failure> {
         Verb::Verify => verify(&settings)?,
         Verb::Rebuild => {
             EmbeddedJournal::distrust_index(&settings).map_err(failed)?;
-            look(&settings)?
+            Found { rebuilt: Some("as asked".to_owned()), ..look(&settings)? }
         }
         Verb::Stats => look(&settings)?,
     };

@@ -1,0 +1,21 @@
+//! End to end: the real binary in a folder of its own, real endpoints on loopback, real signals.
+//!
+//! Each test makes a [`place::Place`] (a temporary folder with a gateway.toml; every port is 0), runs
+//! gateways and verbs in it, and looks at what came out: what the endpoints got, what was printed, how
+//! the processes ended. Nothing waits for time to pass; what is waited for comes, or the test fails.
+#![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+
+mod events;
+mod flask;
+mod http;
+mod journal;
+mod lines;
+mod place;
+mod restart;
+mod room;
+mod secrets;
+mod shutdown;
+mod sink;
+mod story;
+mod verbs;
