@@ -127,7 +127,7 @@ impl Dispatcher {
             Command::Accepted(events) => events.into_iter().for_each(|(event, _place)| self.handle_accepted(event)),
             Command::Made(deliveries) => {
                 let now = self.parts.clock.now();
-                deliveries.iter().for_each(|(id, endpoint)| self.scheduler.handle_replayed(*id, endpoint, now));
+                deliveries.iter().for_each(|(_, endpoint)| self.scheduler.handle_replayed(endpoint, now));
             }
             Command::Attempted(about, attempt) => self.handle_attempted(&about, attempt),
             Command::Settled(id) => self.scheduler.handle_settled(id),

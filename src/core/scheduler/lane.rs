@@ -107,7 +107,8 @@ impl Lane {
         }
     }
 
-    fn leave_to_journal(&mut self, due: Timestamp) {
+    /// Something waits from `due` on that stands in the journal only.
+    pub(super) fn leave_to_journal(&mut self, due: Timestamp) {
         self.horizon = earlier(self.horizon, due);
         if self.refilling_waiting.is_some() {
             self.missed = earlier(self.missed, due);
@@ -198,7 +199,9 @@ impl Lane {
     }
 
     fn wants_waiting(&self) -> bool {
-        self.horizon.is_some() && self.refilling_waiting.is_none() && self.waiting.len() <= self.active_max / 2
+        let Some(horizon) = self.horizon.filter(|_| self.refilling_waiting.is_none()) else { return false };
+        let comes_first = self.waiting.first().is_none_or(|first| horizon < first.due);
+        comes_first || self.waiting.len() <= self.active_max / 2
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {

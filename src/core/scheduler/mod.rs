@@ -165,10 +165,11 @@ impl Scheduler {
         self.with_lane(endpoint, |lane| lane.push_fresh(active));
     }
 
-    /// A replay made a delivery of an old event, due at once.
-    pub fn handle_replayed(&mut self, id: DeliveryId, endpoint: &Name, now: Timestamp) {
-        let active = Active { due: now, id, attempts: 0, born_at: now };
-        self.with_lane(endpoint, |lane| lane.push_waiting(active));
+    /// A replay made a delivery of an old event to `endpoint`, due at once.
+    ///
+    /// It is fetched from the journal: a refill may have brought it already, and nothing goes twice.
+    pub fn handle_replayed(&mut self, endpoint: &Name, now: Timestamp) {
+        self.with_lane(endpoint, |lane| lane.leave_to_journal(now));
     }
 
     /// The next delivery to send, if any is due and admitted. Call until `None`.

@@ -162,6 +162,40 @@ fn what_is_on_its_way_cannot_be_cancelled_and_what_waits_can() {
     assert_eq!(scheduler.poll_dispatch(NOW), None);
 }
 
+/// The journal knows of a replayed delivery before the scheduler is told: a refill may bring it first.
+#[test]
+fn a_replayed_delivery_that_a_refill_brought_first_is_sent_once() {
+    let mut scheduler = scheduler(4, vec![endpoint("a", 3)]);
+    let a = Name::new("a").unwrap();
+    let ids = ids(2);
+    let replayed = |id: EventId, due| Active { due, id: id.delivery(1), attempts: 0, born_at: due };
+    scheduler.handle_replayed(&a, NOW);
+    assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
+    scheduler.handle_waiting(&a, vec![replayed(ids[0], NOW), replayed(ids[1], NOW)], true);
+    scheduler.handle_replayed(&a, NOW.after(Duration::from_millis(1)));
+    let later = NOW.after(Duration::from_secs(1));
+    let sent: Vec<DeliveryId> = std::iter::from_fn(|| scheduler.poll_dispatch(later)).map(|sent| sent.id).collect();
+    assert_eq!(sent, [ids[0].delivery(1), ids[1].delivery(1)]);
+}
+
+/// Far more waits for later than a lane loads: what is due sooner, and known to the journal only, is asked for.
+#[test]
+fn what_is_due_before_all_that_is_held_is_asked_for() {
+    let endpoints = vec![(endpoint("a", 3), EventId::MIN)];
+    let mut scheduler = Scheduler::new(Limits { active_max: 4, in_flight_max: 1000 }, endpoints);
+    let a = Name::new("a").unwrap();
+    let mut refills = vec![];
+    while let Some(refill) = scheduler.poll_refill() {
+        refills.push(refill);
+    }
+    let hour = NOW.after(Duration::from_secs(3600));
+    let held = ids(4).into_iter().map(|id| Active { due: hour, id: id.delivery(0), attempts: 1, born_at: NOW });
+    // Made while the journal was being asked: not in its answer.
+    scheduler.handle_replayed(&a, NOW);
+    scheduler.handle_waiting(&a, held.collect(), true);
+    assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
+}
+
 /// A journal of one endpoint's deliveries, as far as the scheduler sees it.
 #[derive(Default)]
 struct Shelf {

@@ -10,7 +10,7 @@
 //! g                            the manifest: the runs, and the event up to which all tags are in them
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -54,7 +54,8 @@ pub(super) struct Merge {
     into: Run,
     /// Of all merged tags, if every source has one: else their number is not known.
     filter: Option<Filter>,
-    heads: BTreeMap<Tag, usize>,
+    /// The next tag of each source. Two may have the same: a killed process's last run is read from the log again.
+    heads: BTreeSet<(Tag, usize)>,
     sources: Vec<Box<dyn Iterator<Item = IndexResult<Tag>> + Send>>,
 }
 
@@ -161,6 +162,7 @@ impl Manifest {
             find(db, run.number, tag, (low, high), newest_first, max, &mut found)?;
         }
         found.sort_unstable();
+        found.dedup();
         if newest_first {
             found.reverse();
         }
@@ -261,7 +263,7 @@ impl Merge {
     fn start(db: &::sled::Db, from: Vec<Run>, into: Run) -> IndexResult<Self> {
         let bytes: Option<usize> = from.iter().map(|run| run.filter.as_ref().map(|filter| filter.bytes())).sum();
         let filter = bytes.filter(|bytes| *bytes <= FILTERS_MAX_BYTES).map(Filter::with_bytes);
-        let mut merge = Self { from, into, filter, heads: BTreeMap::new(), sources: Vec::new() };
+        let mut merge = Self { from, into, filter, heads: BTreeSet::new(), sources: Vec::new() };
         for run in &merge.from {
             let range = page_key(run.number, (0, EventId::MIN))..page_key(run.number + 1, (0, EventId::MIN));
             let tags = db.range(range).flat_map(|pair| match pair.map_err(sled_failed) {
@@ -280,7 +282,7 @@ impl Merge {
         if let Some(tags) = self.sources.get_mut(source)
             && let Some(tag) = tags.next()
         {
-            self.heads.insert(tag?, source);
+            self.heads.insert((tag?, source));
         }
         Ok(())
     }
@@ -292,11 +294,14 @@ impl Merge {
             while page.len() < TAGS_PER_PAGE
                 && let Some((tag, source)) = self.heads.pop_first()
             {
+                self.advance(source)?;
+                if self.heads.first().is_some_and(|(next, _)| *next == tag) {
+                    continue;
+                }
                 page.push(tag);
                 if let Some(filter) = &mut self.filter {
                     filter.add(tag.0);
                 }
-                self.advance(source)?;
             }
             let Some(first) = page.first() else { return Ok(true) };
             batch.insert(page_key(self.into.number, *first), encode_page(&page));
@@ -313,6 +318,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = ::sled::open(folder.path()).unwrap();
         (folder, db)
+    }
+
+    /// What a killed process had handed over and the next one reads from the log again stands in two runs.
+    #[test]
+    fn a_tag_in_two_runs_is_found_once_and_costs_no_other() {
+        let (_folder, db) = db();
+        let mut manifest = Manifest::default();
+        let tag = |event| (7, EventId::from_u128(event));
+        for run in 0..RUNS_PER_MERGE as u128 {
+            let mut batch = ::sled::Batch::default();
+            manifest.add_run(&[tag(1), tag(10 + run), tag(30 + run)], EventId::from_u128(50), &mut batch);
+            db.apply_batch(batch).unwrap();
+        }
+        let find = |manifest: &Manifest| manifest.events(&db, 7, (EventId::MIN, EventId::MAX), false, 100).unwrap();
+        let before = find(&manifest);
+        assert_eq!(before.len(), 1 + 2 * RUNS_PER_MERGE);
+        let mut merge = manifest.merge_due(&db).unwrap().unwrap();
+        let mut batch = ::sled::Batch::default();
+        assert!(merge.step(&mut batch).unwrap());
+        manifest.finish_merge(merge, &mut batch);
+        db.apply_batch(batch).unwrap();
+        assert_eq!(find(&manifest), before);
     }
 
     /// Random tags over few values, added in runs and merged at random: every look-up equals a plain filter.
