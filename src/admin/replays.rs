@@ -28,6 +28,11 @@ async fn open(asked: Result<wire::OpenReplay, Problem>, state: AdminState) -> An
     let asked = asked?;
     let filter = select::filter(Of::Deliveries, &asked.filter, state.engine.now())?;
     let to = select::name("to", asked.to.as_deref())?;
+    if asked.filter == wire::Selection::default() {
+        let detail =
+            "say what is meant: an empty filter would be every failed delivery, which is {\"status\": [\"failed\"]}";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
     let replay = see_through(async move { state.engine.open_replay(filter, to).await }).await?;
     Ok(json(StatusCode::ACCEPTED, &wire::Replay::from(&replay)))
 }

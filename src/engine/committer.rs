@@ -7,6 +7,7 @@
 //! operators' requests) waits and is tried again: an outcome must not be lost. When the journal fails,
 //! everyone is told and the engine's health says so; nothing is committed any more.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -90,7 +91,13 @@ impl Committer {
             came_again: 0,
             stopping: false,
         };
-        let spawned = std::thread::Builder::new().name("committer".to_owned()).spawn(move || thread.run());
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+                tracing::error!("the committer panicked; this is a bug in backstop, or a damaged index");
+                thread.health.send_replace(Health::Failed("the committer panicked".to_owned()));
+            }
+        };
+        let spawned = std::thread::Builder::new().name("committer".to_owned()).spawn(run);
         let thread = spawned.map_err(|error| JournalError::Open(format!("no thread for the committer: {error}")))?;
         Ok(Self { requests, ids, thread: Arc::new(Mutex::new(Some(thread))) })
     }

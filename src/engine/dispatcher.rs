@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::committer::Committer;
 use super::recent::Recent;
-use super::{Clock, Sending, Transport, read_blocking};
+use super::{Clock, Health, Sending, Transport, read_blocking, supervise};
 use crate::core::attempt::{Attempt, Failure, FailureClass, Outcome, Reply};
 use crate::core::endpoint::Endpoint;
 use crate::core::event::Event;
@@ -22,7 +22,7 @@ use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::scheduler::{Active, Busy, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
 use crate::core::timestamp::{Timestamp, duration_millis};
-use crate::journal::{Change, Journal, JournalError, Settlement};
+use crate::journal::{Change, Journal, JournalError, Receipt, Settlement};
 use crate::telemetry::{self, About};
 
 /// Commands taken in one go before the scheduler is asked again.
@@ -44,6 +44,8 @@ pub(super) enum Command {
     Attempted(About, Attempt),
     /// An attempt's outcome is durable.
     Settled(DeliveryId),
+    /// An attempt's outcome was not taken: the delivery has moved on without it.
+    Dropped(DeliveryId),
     /// The journal's answers.
     Fresh(Name, Fresh),
     Waiting(Name, Vec<Active>, bool),
@@ -55,6 +57,11 @@ pub(super) enum Command {
     },
     /// How do the lanes stand?
     Lanes(oneshot::Sender<Vec<LaneView>>),
+    /// A cancellation is decided and on disk.
+    Cancelled {
+        id: DeliveryId,
+        endpoint: Name,
+    },
     /// Send nothing more; answer when nothing is on its way.
     Stop(oneshot::Sender<()>),
 }
@@ -69,6 +76,7 @@ pub(super) struct Parts {
     pub(super) committer: Committer,
     pub(super) own_commands: mpsc::UnboundedSender<Command>,
     pub(super) rng: fastrand::Rng,
+    pub(super) health: watch::Sender<Health>,
 }
 
 struct Dispatcher {
@@ -87,7 +95,8 @@ pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
     let scheduler = Scheduler::new(parts.limits, endpoints);
     let recent = Recent::new(parts.recent_max_bytes);
     let dispatcher = Dispatcher { parts, scheduler, recent, marked_at: Timestamp::ZERO, stopping: None };
-    tokio::spawn(dispatcher.run(commands));
+    let health = dispatcher.parts.health.clone();
+    supervise("the dispatcher", health, dispatcher.run(commands));
 }
 
 impl Dispatcher {
@@ -131,8 +140,10 @@ impl Dispatcher {
             }
             Command::Attempted(about, attempt) => self.handle_attempted(&about, attempt),
             Command::Settled(id) => self.scheduler.handle_settled(id),
+            Command::Dropped(id) => self.scheduler.handle_dropped(id),
+            Command::Cancelled { id, endpoint } => self.scheduler.handle_cancelled(id, &endpoint),
             Command::Fresh(endpoint, fresh) => self.scheduler.handle_fresh(&endpoint, fresh),
-            Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, waiting, end),
+            Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, &waiting, end),
             Command::Cancel { id, endpoint, reply } => {
                 let _heard = reply.send(self.scheduler.handle_cancel(id, &endpoint)).is_ok();
             }
@@ -161,9 +172,9 @@ impl Dispatcher {
         let own = self.parts.own_commands.clone();
         let settle = Change::Settle(Settlement { id, attempt, step, reason });
         self.parts.committer.commit_then(settle, move |result| match result {
-            // A stale settlement (the delivery was cancelled meanwhile) frees the slot as well.
-            Ok(_) => {
-                let _told = own.send(Command::Settled(id)).is_ok();
+            Ok(receipt) => {
+                let stored = receipt == Receipt::Done;
+                let _told = own.send(if stored { Command::Settled(id) } else { Command::Dropped(id) }).is_ok();
             }
             // The journal has failed, and the process is ending: the attempt will be made again.
             Err(error) => tracing::error!(delivery = %id, %error, "an outcome could not be stored"),
@@ -214,6 +225,10 @@ impl Dispatcher {
         if now.since(self.marked_at) >= MARK_PERIOD || now < self.marked_at {
             self.marked_at = now;
             self.remember_marks();
+            // On a quiet gateway no commit would tell.
+            if let Err(error @ JournalError::Failed(_)) = self.parts.journal.check() {
+                self.parts.health.send_replace(Health::Failed(error.to_string()));
+            }
         }
     }
 

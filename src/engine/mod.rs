@@ -15,10 +15,12 @@ mod replayer;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
@@ -126,7 +128,7 @@ pub enum Health {
     Running,
     /// It is being stopped: no new events.
     Stopping,
-    /// The journal failed; the process must end and start again.
+    /// The journal failed, or a part panicked; the process must end and start again.
     Failed(String),
 }
 
@@ -191,7 +193,9 @@ impl Engine {
             Arc::clone(&parts.clock),
             committer.clone(),
             dispatcher.clone(),
+            health.clone(),
         );
+        let health_of_dispatcher = health.clone();
         let shared = Shared {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
@@ -213,6 +217,7 @@ impl Engine {
                 recent_max_bytes: parts.recent_max_bytes,
                 committer,
                 own_commands: dispatcher,
+                health: health_of_dispatcher,
                 rng,
             },
             commands,
@@ -251,9 +256,12 @@ impl Engine {
             return Err(NotDone::Ended);
         }
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Cancel { id, endpoint: delivery.endpoint, reply });
+        let endpoint = delivery.endpoint;
+        self.tell(Command::Cancel { id, endpoint: endpoint.clone(), reply });
         answer.await.map_err(|_| NotDone::Journal(JournalError::Closed))?.map_err(|_| NotDone::InFlight)?;
-        match self.commit(Change::Cancel { id, at: self.shared.clock.now() }).await? {
+        let receipt = self.commit(Change::Cancel { id, at: self.shared.clock.now() }).await;
+        self.tell(Command::Cancelled { id, endpoint });
+        match receipt? {
             Receipt::Missing => Err(NotDone::Missing),
             Receipt::Stale => Err(NotDone::Ended),
             _ => Ok(()),
@@ -407,6 +415,16 @@ impl Engine {
         // A dispatcher that is gone has stopped; whoever waits for an answer sees the channel close.
         let _told = self.shared.dispatcher.send(command).is_ok();
     }
+}
+
+/// Runs a task that must not end before the engine does: if it panics, the engine has failed and says so.
+fn supervise(who: &'static str, health: watch::Sender<Health>, task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            tracing::error!(who, "panicked; this is a bug in backstop");
+            health.send_replace(Health::Failed(format!("{who} panicked")));
+        }
+    });
 }
 
 /// Reads the journal on a thread that may block.

@@ -10,7 +10,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::committer::Committer;
 use super::dispatcher::Command;
-use super::{Clock, read_blocking};
+use super::{Clock, Health, read_blocking, supervise};
+use crate::core::delivery::Delivery;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::replay::{Replay, ReplayState};
@@ -48,13 +49,14 @@ impl Replayer {
         clock: Arc<dyn Clock>,
         committer: Committer,
         dispatcher: mpsc::UnboundedSender<Command>,
+        health: watch::Sender<Health>,
     ) -> Self {
         let woken = Arc::new(Notify::new());
         woken.notify_one();
         let (stop, mut stopped) = watch::channel(false);
         let task = Task { journal, clock, committer, dispatcher };
         let wake = Arc::clone(&woken);
-        tokio::spawn(async move {
+        supervise("the replayer", health, async move {
             let forever = async {
                 loop {
                     wake.notified().await;
@@ -124,7 +126,10 @@ fn slice(journal: &dyn Journal, replay: &Replay) -> Result<Slice, JournalError> 
     }
     let page = journal.deliveries(&Query { filter, after: replay.cursor, newest_first: false, limit: SLICE_MAX })?;
     let target = |endpoint: &Name| replay.to.clone().unwrap_or_else(|| endpoint.clone());
-    let items = page.items.iter().map(|(head, delivery)| (head.id, target(&delivery.endpoint))).collect();
+    // What was made since the replay began, by itself or by hand, is not what was asked for.
+    let is_meant = |delivery: &Delivery| delivery.born_at <= replay.created_at && delivery.replay != Some(replay.id);
+    let meant = page.items.iter().filter(|(_, delivery)| is_meant(delivery));
+    let items = meant.map(|(head, delivery)| (head.id, target(&delivery.endpoint))).collect();
     let cursor = page.next.or(page.items.last().map(|(_, delivery)| delivery.id)).or(replay.cursor);
     Ok(Slice { items, cursor, finished: page.next.is_none() })
 }

@@ -13,9 +13,11 @@ use crate::core::event::Header;
 /// Most bytes of names and values that one event keeps; above it 431.
 pub const HEADERS_KEPT_MAX_BYTES: usize = 16 << 10;
 
-/// Names that mean something only between the sender and us.
-const DROPPED: [&str; 12] = [
+/// Names that mean something only between the sender and us. Credentials among them are never stored.
+const DROPPED: [&str; 14] = [
+    "authorization",
     "connection",
+    "cookie",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",

@@ -52,6 +52,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Whether new events should be refused now, to leave room for settling what is here.
     fn is_full(&self) -> bool;
 
+    /// Whether it can still be relied on; what failed in the background shows here.
+    fn check(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     /// Never-tried original deliveries to `endpoint` of events after `after`, oldest first, at most `limit`.
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError>;
 

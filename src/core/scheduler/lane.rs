@@ -47,6 +47,8 @@ pub(super) struct Lane {
     refilling_fresh: Option<BTreeSet<DeliveryId>>,
     /// While the journal is asked for waiting ones: what was cancelled or settled since.
     refilling_waiting: Option<BTreeSet<DeliveryId>>,
+    /// Taken out to be cancelled; until that is on disk they are neither sent nor passed by the mark.
+    cancelling: BTreeSet<DeliveryId>,
     first_flights: BTreeSet<EventId>,
     in_flight: usize,
     held_until: Timestamp,
@@ -69,6 +71,7 @@ impl Lane {
             missed: None,
             refilling_fresh: None,
             refilling_waiting: None,
+            cancelling: BTreeSet::new(),
             first_flights: BTreeSet::new(),
             in_flight: 0,
             held_until: Timestamp::ZERO,
@@ -85,7 +88,9 @@ impl Lane {
             self.behind = self.behind.max(Some(event));
         } else {
             self.after = event;
-            self.fresh.push_back(active);
+            if !self.cancelling.contains(&active.id) {
+                self.fresh.push_back(active);
+            }
         }
     }
 
@@ -163,9 +168,15 @@ impl Lane {
         }
     }
 
-    pub(super) fn remove(&mut self, id: DeliveryId) {
+    pub(super) fn begin_cancel(&mut self, id: DeliveryId) {
         self.fresh.retain(|active| active.id != id);
         self.waiting.retain(|active| active.id != id);
+        self.cancelling.insert(id);
+    }
+
+    /// Its cancellation is on disk. What the journal was asked before may still name it.
+    pub(super) fn end_cancel(&mut self, id: DeliveryId) {
+        self.cancelling.remove(&id);
         for gone in [&mut self.refilling_fresh, &mut self.refilling_waiting].into_iter().flatten() {
             gone.insert(id);
         }
@@ -224,7 +235,7 @@ impl Lane {
         for active in fresh.deliveries {
             assert!(active.id.event > self.after, "the journal answers in order, after the cursor");
             self.after = active.id.event;
-            if !gone.contains(&active.id) {
+            if !gone.contains(&active.id) && !self.cancelling.contains(&active.id) {
                 self.fresh.push_back(active);
             }
         }
@@ -235,7 +246,7 @@ impl Lane {
     }
 
     /// The answer is the earliest due; with `end`, all there were when the journal was asked.
-    pub(super) fn refill_waiting(&mut self, answer: Vec<Active>, end: bool) {
+    pub(super) fn refill_waiting(&mut self, answer: &[Active], end: bool, is_on_its_way: impl Fn(DeliveryId) -> bool) {
         let gone = self.refilling_waiting.take().unwrap_or_default();
         let not_in_answer = if end { None } else { answer.last().map(|last| last.due) };
         self.horizon = match self.missed.take() {
@@ -244,17 +255,20 @@ impl Lane {
         };
         let held: BTreeSet<DeliveryId> = self.waiting.iter().map(|active| active.id).collect();
         for active in answer {
-            if !held.contains(&active.id) && !gone.contains(&active.id) {
-                self.insert_waiting(active);
+            let id = active.id;
+            let taken = held.contains(&id) || gone.contains(&id) || self.cancelling.contains(&id) || is_on_its_way(id);
+            if !taken {
+                self.insert_waiting(*active);
             }
         }
     }
 
     pub(super) fn mark(&self) -> EventId {
+        let oldest_cancelling = self.cancelling.first().map(|id| id.event);
         let oldest_held = self.fresh.front().map(|active| active.id.event);
         let oldest_flight = self.first_flights.first().copied();
-        match oldest_held.into_iter().chain(oldest_flight).min() {
-            Some(oldest) => EventId::from_u128(oldest.as_u128().saturating_sub(1)),
+        match oldest_held.into_iter().chain(oldest_flight).chain(oldest_cancelling).min() {
+            Some(oldest) => EventId::from_u128(oldest.as_u128().saturating_sub(1)).min(self.after),
             None => self.after,
         }
     }

@@ -221,11 +221,12 @@ impl Scheduler {
     }
 
     /// The journal's answer to a [`Refill::Waiting`]; `end` if there was nothing more.
-    pub fn handle_waiting(&mut self, endpoint: &Name, waiting: Vec<Active>, end: bool) {
-        let flights = &self.flights;
-        let not_on_its_way: Vec<Active> =
-            waiting.into_iter().filter(|active| !flights.contains_key(&active.id)).collect();
-        self.with_lane(endpoint, |lane| lane.refill_waiting(not_on_its_way, end));
+    pub fn handle_waiting(&mut self, endpoint: &Name, waiting: &[Active], end: bool) {
+        let Some(index) = self.by_name.get(endpoint).copied() else { return };
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.refill_waiting(waiting, end, |id| self.flights.contains_key(&id));
+        }
+        self.look_at(index);
     }
 
     /// What an attempt's outcome means for its delivery. Commit it, then call [`Scheduler::handle_settled`].
@@ -261,24 +262,40 @@ impl Scheduler {
 
     /// The transition of `id` is on disk: its slot is free.
     pub fn handle_settled(&mut self, id: DeliveryId) {
-        let Some(flight) = self.flights.remove(&id) else { return };
-        let index = flight.lane;
-        if let Some(lane) = self.lanes.get_mut(index) {
-            lane.land(flight.active, flight.first_time);
-            if let Some(Step::Retry { due }) = flight.decided {
-                lane.push_waiting(Active { due, attempts: flight.active.attempts + 1, ..flight.active });
+        self.land(id, |lane, active, decided| {
+            if let Some(Step::Retry { due }) = decided {
+                lane.push_waiting(Active { due, attempts: active.attempts + 1, ..active });
             }
-        }
-        self.look_at(index);
+        });
     }
 
-    /// Takes a waiting delivery out, so that its cancellation can be committed.
+    /// The journal did not take the transition of `id`: it is no longer ours, and its slot is free.
+    pub fn handle_dropped(&mut self, id: DeliveryId) {
+        self.land(id, |_, _, _| {});
+    }
+
+    fn land(&mut self, id: DeliveryId, then: impl FnOnce(&mut Lane, Active, Option<Step>)) {
+        let Some(flight) = self.flights.remove(&id) else { return };
+        if let Some(lane) = self.lanes.get_mut(flight.lane) {
+            lane.land(flight.active, flight.first_time);
+            then(lane, flight.active, flight.decided);
+        }
+        self.look_at(flight.lane);
+    }
+
+    /// Takes a waiting delivery out, so that its cancellation can be committed; then call
+    /// [`Scheduler::handle_cancelled`]. In between it is not sent, and no mark passes it.
     pub fn handle_cancel(&mut self, id: DeliveryId, endpoint: &Name) -> Result<(), Busy> {
         if self.flights.contains_key(&id) {
             return Err(Busy);
         }
-        self.with_lane(endpoint, |lane| lane.remove(id));
+        self.with_lane(endpoint, |lane| lane.begin_cancel(id));
         Ok(())
+    }
+
+    /// The cancellation of `id` is decided, and on disk if there was anything to cancel.
+    pub fn handle_cancelled(&mut self, id: DeliveryId, endpoint: &Name) {
+        self.with_lane(endpoint, |lane| lane.end_cancel(id));
     }
 
     /// Attempts on their way.

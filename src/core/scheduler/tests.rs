@@ -1,3 +1,5 @@
+//! The scheduler's behaviour, against a shelf that stands in for the journal.
+
 use super::*;
 use crate::core::attempt::{Answer, StatusSet};
 use crate::core::id::IdSource;
@@ -35,7 +37,7 @@ fn feed_nothing(scheduler: &mut Scheduler) {
             Refill::Fresh { endpoint, after, .. } => {
                 scheduler.handle_fresh(&endpoint, Fresh { deliveries: vec![], scanned_to: after, end: true });
             }
-            Refill::Waiting { endpoint, .. } => scheduler.handle_waiting(&endpoint, vec![], true),
+            Refill::Waiting { endpoint, .. } => scheduler.handle_waiting(&endpoint, &[], true),
         }
     }
 }
@@ -162,6 +164,37 @@ fn what_is_on_its_way_cannot_be_cancelled_and_what_waits_can() {
     assert_eq!(scheduler.poll_dispatch(NOW), None);
 }
 
+#[test]
+fn what_is_being_cancelled_is_not_brought_back_and_holds_the_mark() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
+    let a = Name::new("a").unwrap();
+    let ids = ids(2);
+    for id in &ids {
+        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+    }
+    let cancelled = ids[0].delivery(0);
+    assert_eq!(scheduler.handle_cancel(cancelled, &a), Ok(()));
+    scheduler.handle_replayed(&a, NOW);
+    let Some(Refill::Waiting { .. }) = scheduler.poll_refill() else { panic!("the journal is asked") };
+    scheduler.handle_waiting(&a, &[Active { due: NOW, id: cancelled, attempts: 0, born_at: NOW }], true);
+    assert_eq!(scheduler.poll_dispatch(NOW).unwrap().id.event, ids[1]);
+    assert!(scheduler.marks().next().unwrap().1 < ids[0], "nothing is passed before its cancellation is on disk");
+    scheduler.handle_cancelled(cancelled, &a);
+    assert!(scheduler.marks().next().unwrap().1 >= ids[0]);
+}
+
+#[test]
+fn an_outcome_that_was_not_stored_frees_the_slot_and_is_not_retried() {
+    let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
+    let a = Name::new("a").unwrap();
+    scheduler.handle_accepted(ids(1)[0].delivery(0), &a, NOW);
+    let sent = scheduler.poll_dispatch(NOW).unwrap();
+    scheduler.handle_outcome(NOW, sent.id, &answered(500, None), &mut fastrand::Rng::with_seed(1)).unwrap();
+    scheduler.handle_dropped(sent.id);
+    assert_eq!((scheduler.in_flight(), scheduler.poll_timeout()), (0, None));
+    assert_eq!(scheduler.poll_dispatch(Timestamp::MAX), None);
+}
+
 /// The journal knows of a replayed delivery before the scheduler is told: a refill may bring it first.
 #[test]
 fn a_replayed_delivery_that_a_refill_brought_first_is_sent_once() {
@@ -171,7 +204,7 @@ fn a_replayed_delivery_that_a_refill_brought_first_is_sent_once() {
     let replayed = |id: EventId, due| Active { due, id: id.delivery(1), attempts: 0, born_at: due };
     scheduler.handle_replayed(&a, NOW);
     assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
-    scheduler.handle_waiting(&a, vec![replayed(ids[0], NOW), replayed(ids[1], NOW)], true);
+    scheduler.handle_waiting(&a, &[replayed(ids[0], NOW), replayed(ids[1], NOW)], true);
     scheduler.handle_replayed(&a, NOW.after(Duration::from_millis(1)));
     let later = NOW.after(Duration::from_secs(1));
     let sent: Vec<DeliveryId> = std::iter::from_fn(|| scheduler.poll_dispatch(later)).map(|sent| sent.id).collect();
@@ -192,7 +225,7 @@ fn what_is_due_before_all_that_is_held_is_asked_for() {
     let held = ids(4).into_iter().map(|id| Active { due: hour, id: id.delivery(0), attempts: 1, born_at: NOW });
     // Made while the journal was being asked: not in its answer.
     scheduler.handle_replayed(&a, NOW);
-    scheduler.handle_waiting(&a, held.collect(), true);
+    scheduler.handle_waiting(&a, &held.collect::<Vec<_>>(), true);
     assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
 }
 
@@ -217,7 +250,7 @@ impl Shelf {
             }
             Refill::Waiting { endpoint, limit } => {
                 let found: Vec<Active> = self.waiting.iter().take(limit).copied().collect();
-                scheduler.handle_waiting(&endpoint, found, self.waiting.len() <= limit);
+                scheduler.handle_waiting(&endpoint, &found, self.waiting.len() <= limit);
             }
         }
     }

@@ -184,12 +184,15 @@ impl Inner {
             LogError::Full(why) => JournalError::Full(why),
             LogError::Failed(why) => self.fail(JournalError::Failed(why)),
         })?;
-        let mut overlay = self.overlay();
-        for (record, place) in records.iter().zip(places) {
-            ledger::apply(record, place, &mut *overlay).map_err(|error| self.fail_index(error))?;
-        }
-        overlay.set_applied(self.log.end());
-        Ok(())
+        // Bringing a record in may have to ask the index for the entry.
+        self.ask_index(|_| {
+            let mut overlay = self.overlay();
+            for (record, place) in records.iter().zip(places) {
+                ledger::apply(record, place, &mut *overlay)?;
+            }
+            overlay.set_applied(self.log.end());
+            Ok(())
+        })
     }
 
     /// The entry as it stands now. The overlay is asked first: what it lets go of is in the index by then.
@@ -255,10 +258,19 @@ impl Inner {
             held.reverse();
         }
         let indexed = self.ask_index(|index| index.ids(among, low, high, newest_first))?;
+        let indexed = self.guarded(indexed);
         Ok(merge(held.into_iter().map(Ok), indexed, newest_first).filter_map(|id| match id {
             Ok(id) => self.load(id).transpose(),
-            Err(error) => Some(Err(self.fail_index(error))),
+            Err(error) => Some(Err(error)),
         }))
+    }
+
+    /// A run of answers of the index, each asked for as [`Inner::ask_index`] does.
+    fn guarded<T>(
+        &self,
+        mut answers: impl Iterator<Item = Result<T, JournalError>>,
+    ) -> impl Iterator<Item = Result<T, JournalError>> {
+        std::iter::from_fn(move || self.ask_index(|_| answers.next().transpose()).transpose())
     }
 
     fn read(&self, place: Position) -> Result<Option<Record>, JournalError> {
@@ -303,6 +315,10 @@ impl Journal for EmbeddedJournal {
         self.inner.space.is_full()
     }
 
+    fn check(&self) -> Result<(), JournalError> {
+        self.inner.check()
+    }
+
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
         let low = EventId::from_u128(after.as_u128().saturating_add(1));
         let mut fresh = Fresh { deliveries: Vec::new(), scanned_to: after, end: true };
@@ -321,8 +337,8 @@ impl Journal for EmbeddedJournal {
     fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
         let held = self.inner.overlay().waiting(endpoint, limit + 1);
         let mut found: BTreeSet<Active> = held.into_iter().collect();
-        for active in self.inner.index.waiting(endpoint) {
-            let active = active.map_err(|error| self.inner.fail_index(error))?;
+        for active in self.inner.guarded(self.inner.index.waiting(endpoint)) {
+            let active = active?;
             if found.len() > limit && found.last().is_some_and(|last| *last < active) {
                 break;
             }

@@ -114,8 +114,7 @@ fn malformed() -> JournalError {
 impl Index {
     /// Opens or makes the index. sled panics on some damage: the caller catches that.
     pub(super) fn open(path: &Path, cache_bytes: u64) -> IndexResult<Self> {
-        let config = ::sled::Config::new().path(path).cache_capacity(cache_bytes);
-        let db = config.open().map_err(sled_failed)?;
+        let db = open_db(&::sled::Config::new().path(path).cache_capacity(cache_bytes))?;
         let names = Names::read(&db)?;
         let mut meta = match db.get(b"m").map_err(sled_failed)? {
             None => Meta::default(),
@@ -401,6 +400,27 @@ impl Index {
         self.paged_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Opens sled, waiting for a former instance in this process to let go of its file.
+///
+/// sled's own threads hold the file for a moment after the last handle is dropped, and nothing tells when
+/// they are done. Another process cannot be meant: the journal's lock is ours.
+fn open_db(config: &::sled::Config) -> IndexResult<::sled::Db> {
+    let mut tries_left = LOCK_TRIES_MAX;
+    loop {
+        match config.open() {
+            Err(::sled::Error::Io(error)) if tries_left > 0 && error.to_string().contains("could not acquire lock") => {
+                tries_left -= 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened.map_err(sled_failed),
+        }
+    }
+}
+
+/// How often, and how long apart, sled is asked for its file: five seconds in all.
+const LOCK_TRIES_MAX: u32 = 500;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 type Ids = Box<dyn Iterator<Item = IndexResult<EventId>> + Send>;
 type Pair = ::sled::Result<(::sled::IVec, ::sled::IVec)>;
