@@ -14,15 +14,15 @@ use tokio::time::Instant;
 
 use super::committer::Committer;
 use super::recent::Recent;
-use super::{Clock, Sending, Transport, read_blocking};
+use super::{Clock, NotDone, Sending, Transport, read_blocking};
 use crate::core::attempt::{Attempt, Failure, FailureClass, Outcome, Reply};
 use crate::core::endpoint::Endpoint;
 use crate::core::event::Event;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::scheduler::{Active, Busy, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
+use crate::core::scheduler::{Active, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
 use crate::core::timestamp::{Timestamp, duration_millis};
-use crate::journal::{Change, Journal, JournalError, Settlement};
+use crate::journal::{Change, Journal, JournalError, Receipt, Settlement};
 use crate::telemetry::{self, About};
 
 /// Commands taken in one go before the scheduler is asked again.
@@ -47,12 +47,14 @@ pub(super) enum Command {
     /// The journal's answers.
     Fresh(Name, Fresh),
     Waiting(Name, Vec<Active>, bool),
-    /// Take this delivery out, if it is not on its way.
+    /// Take this delivery out and commit that, if it is not on its way.
     Cancel {
         id: DeliveryId,
         endpoint: Name,
-        reply: oneshot::Sender<Result<(), Busy>>,
+        reply: oneshot::Sender<Result<Receipt, NotDone>>,
     },
+    /// A cancellation is durable: the journal hands the delivery out no more.
+    Cancelled(DeliveryId),
     /// How do the lanes stand?
     Lanes(oneshot::Sender<Vec<LaneView>>),
     /// Send nothing more; answer when nothing is on its way.
@@ -75,6 +77,8 @@ struct Dispatcher {
     parts: Parts,
     scheduler: Scheduler,
     recent: Recent,
+    /// Taken out, but until the commit returns the journal still hands them out.
+    cancelling: HashMap<DeliveryId, Name>,
     marked_at: Timestamp,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -86,7 +90,8 @@ pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
     endpoints.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
     let scheduler = Scheduler::new(parts.limits, endpoints);
     let recent = Recent::new(parts.recent_max_bytes);
-    let dispatcher = Dispatcher { parts, scheduler, recent, marked_at: Timestamp::ZERO, stopping: None };
+    let dispatcher =
+        Dispatcher { parts, scheduler, recent, cancelling: HashMap::new(), marked_at: Timestamp::ZERO, stopping: None };
     tokio::spawn(dispatcher.run(commands));
 }
 
@@ -114,6 +119,7 @@ impl Dispatcher {
             for command in batch.drain(..) {
                 self.handle(command);
             }
+            self.keep_out_cancelled();
         }
     }
 
@@ -133,8 +139,11 @@ impl Dispatcher {
             Command::Settled(id) => self.scheduler.handle_settled(id),
             Command::Fresh(endpoint, fresh) => self.scheduler.handle_fresh(&endpoint, fresh),
             Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, waiting, end),
-            Command::Cancel { id, endpoint, reply } => {
-                let _heard = reply.send(self.scheduler.handle_cancel(id, &endpoint)).is_ok();
+            Command::Cancel { id, endpoint, reply } => self.handle_cancel(id, endpoint, reply),
+            Command::Cancelled(id) => {
+                // Once more, and for the last time: an answer of the journal may still be on its way here.
+                self.keep_out_cancelled();
+                self.cancelling.remove(&id);
             }
             Command::Lanes(reply) => {
                 let _heard = reply.send(self.scheduler.lanes().collect()).is_ok();
@@ -168,6 +177,28 @@ impl Dispatcher {
             // The journal has failed, and the process is ending: the attempt will be made again.
             Err(error) => tracing::error!(delivery = %id, %error, "an outcome could not be stored"),
         });
+    }
+
+    /// Decided here, committed by the committer, forgotten when it says so. Who asked may have gone by then.
+    fn handle_cancel(&mut self, id: DeliveryId, endpoint: Name, reply: oneshot::Sender<Result<Receipt, NotDone>>) {
+        if self.scheduler.handle_cancel(id, &endpoint).is_err() {
+            let _heard = reply.send(Err(NotDone::InFlight)).is_ok();
+            return;
+        }
+        self.cancelling.insert(id, endpoint);
+        let own = self.parts.own_commands.clone();
+        let cancel = Change::Cancel { id, at: self.parts.clock.now() };
+        self.parts.committer.commit_then(cancel, move |result| {
+            let _told = own.send(Command::Cancelled(id)).is_ok();
+            let _heard = reply.send(result.map_err(NotDone::Journal)).is_ok();
+        });
+    }
+
+    fn keep_out_cancelled(&mut self) {
+        for (id, endpoint) in &self.cancelling {
+            let kept_out = self.scheduler.handle_cancel(*id, endpoint);
+            assert!(kept_out.is_ok(), "what is being cancelled is not sent");
+        }
     }
 
     fn dispatch(&mut self, now: Timestamp) {

@@ -252,8 +252,7 @@ impl Engine {
         }
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Cancel { id, endpoint: delivery.endpoint, reply });
-        answer.await.map_err(|_| NotDone::Journal(JournalError::Closed))?.map_err(|_| NotDone::InFlight)?;
-        match self.commit(Change::Cancel { id, at: self.shared.clock.now() }).await? {
+        match answer.await.unwrap_or(Err(NotDone::Journal(JournalError::Closed)))? {
             Receipt::Missing => Err(NotDone::Missing),
             Receipt::Stale => Err(NotDone::Ended),
             _ => Ok(()),
