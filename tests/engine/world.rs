@@ -219,6 +219,11 @@ impl World {
         self.diary.lock().unwrap().clone()
     }
 
+    /// What happened besides accepting.
+    pub(crate) fn attempts(&self) -> Vec<Note> {
+        self.notes().into_iter().filter(|note| !matches!(note, Note::Accepted(_))).collect()
+    }
+
     /// The attempts that were sent, in order.
     pub(crate) fn sent(&self) -> Vec<(DeliveryId, u32)> {
         let sent = |note| if let Note::Sent(id, number) = note { Some((id, number)) } else { None };
