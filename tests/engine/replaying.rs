@@ -233,7 +233,7 @@ async fn a_replay_does_not_select_what_it_made_itself() {
 
 /// Between the commit of a replayed delivery and the word of it, the journal may already hand it out.
 #[tokio::test]
-#[ignore = "the scheduler takes it twice and its assertion ends the dispatcher: handle_replayed must leave it to the journal"]
+#[ignore = "the scheduler takes it twice: handle_replayed must leave it to the journal"]
 async fn a_replayed_delivery_that_the_journal_hands_out_first_is_sent_once() {
     let world = World::new();
     let short = RetryPolicy { initial: TICK, interval_max: TICK, ..RetryPolicy::default() };
