@@ -109,6 +109,7 @@ async fn what_the_journal_hands_out_while_it_is_being_cancelled_is_not_sent() {
     })
     .await;
     world.pass(MINUTE);
+    process.lane("crm").await;
     // The endpoint takes everything at once, none of which can be settled.
     process.take(ids[7]).await.answer(200);
     process.disk.release();

@@ -267,6 +267,7 @@ async fn a_replayed_delivery_that_the_journal_hands_out_first_is_sent_once() {
     })
     .await;
     world.pass(3 * MINUTE);
+    process.lane("crm").await;
     let first = process.take(id.delivery(2)).await;
     process.disk.release();
     within(again).await.unwrap();
