@@ -64,6 +64,8 @@ struct Thread {
     ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
     changes: Vec<Change>,
     waiting: Vec<Waiting>,
+    /// Why the journal failed, if it did: what it holds is unknown, and it is not asked again.
+    failed: Option<JournalError>,
     /// How many the last group answered, and how many requests came since while the thread lingered.
     answered: usize,
     came_again: usize,
@@ -87,6 +89,7 @@ impl Committer {
             ids: Arc::clone(&ids),
             changes: Vec::new(),
             waiting: Vec::new(),
+            failed: None,
             answered: 0,
             came_again: 0,
             stopping: false,
@@ -229,13 +232,16 @@ impl Thread {
 
     fn commit(&mut self) {
         assert_eq!(self.changes.len(), self.waiting.len(), "every change has someone who waits for it");
+        if let Some(error) = self.failed.clone() {
+            return self.refuse(&error);
+        }
         match self.journal.commit(&self.changes) {
             Ok(receipts) => {
                 self.changes.clear();
                 self.answer(receipts);
             }
             Err(JournalError::Full(why)) => self.keep_what_must_not_be_lost(&why),
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -284,9 +290,14 @@ impl Thread {
         }
     }
 
-    fn fail(&mut self, error: &JournalError) {
+    fn fail(&mut self, error: JournalError) {
         tracing::error!(%error, "the journal failed; nothing is acknowledged any more");
         self.health.send_replace(Health::Failed(error.to_string()));
+        self.refuse(&error);
+        self.failed = Some(error);
+    }
+
+    fn refuse(&mut self, error: &JournalError) {
         self.changes.clear();
         for waiting in self.waiting.drain(..) {
             match waiting {

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use super::committer::Committer;
 use super::recent::Recent;
-use super::{Clock, Health, Sending, Transport, read_blocking, supervise};
+use super::{Clock, Health, NotDone, Sending, Transport, read_blocking, supervise};
 use crate::core::attempt::{Attempt, Failure, FailureClass, Outcome, Reply};
 use crate::core::endpoint::Endpoint;
 use crate::core::event::Event;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::scheduler::{Active, Busy, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
+use crate::core::scheduler::{Active, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
 use crate::core::timestamp::{Timestamp, duration_millis};
 use crate::journal::{Change, Journal, JournalError, Receipt, Settlement};
 use crate::telemetry::{self, About};
@@ -49,11 +49,11 @@ pub(super) enum Command {
     /// The journal's answers.
     Fresh(Name, Fresh),
     Waiting(Name, Vec<Active>, bool),
-    /// Take this delivery out, if it is not on its way.
+    /// Take this delivery out and commit that, if it is not on its way.
     Cancel {
         id: DeliveryId,
         endpoint: Name,
-        reply: oneshot::Sender<Result<(), Busy>>,
+        reply: oneshot::Sender<Result<Receipt, NotDone>>,
     },
     /// How do the lanes stand?
     Lanes(oneshot::Sender<Vec<LaneView>>),
@@ -144,9 +144,7 @@ impl Dispatcher {
             Command::Cancelled { id, endpoint } => self.scheduler.handle_cancelled(id, &endpoint),
             Command::Fresh(endpoint, fresh) => self.scheduler.handle_fresh(&endpoint, fresh),
             Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, &waiting, end),
-            Command::Cancel { id, endpoint, reply } => {
-                let _heard = reply.send(self.scheduler.handle_cancel(id, &endpoint)).is_ok();
-            }
+            Command::Cancel { id, endpoint, reply } => self.handle_cancel(id, endpoint, reply),
             Command::Lanes(reply) => {
                 let _heard = reply.send(self.scheduler.lanes().collect()).is_ok();
             }
@@ -178,6 +176,20 @@ impl Dispatcher {
             }
             // The journal has failed, and the process is ending: the attempt will be made again.
             Err(error) => tracing::error!(delivery = %id, %error, "an outcome could not be stored"),
+        });
+    }
+
+    /// Taken out here, committed by the committer, forgotten when it says so. Who asked may have gone by then.
+    fn handle_cancel(&mut self, id: DeliveryId, endpoint: Name, reply: oneshot::Sender<Result<Receipt, NotDone>>) {
+        if self.scheduler.handle_cancel(id, &endpoint).is_err() {
+            let _heard = reply.send(Err(NotDone::InFlight)).is_ok();
+            return;
+        }
+        let own = self.parts.own_commands.clone();
+        let cancel = Change::Cancel { id, at: self.parts.clock.now() };
+        self.parts.committer.commit_then(cancel, move |result| {
+            let _told = own.send(Command::Cancelled { id, endpoint }).is_ok();
+            let _heard = reply.send(result.map_err(NotDone::Journal)).is_ok();
         });
     }
 

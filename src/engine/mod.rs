@@ -256,12 +256,8 @@ impl Engine {
             return Err(NotDone::Ended);
         }
         let (reply, answer) = oneshot::channel();
-        let endpoint = delivery.endpoint;
-        self.tell(Command::Cancel { id, endpoint: endpoint.clone(), reply });
-        answer.await.map_err(|_| NotDone::Journal(JournalError::Closed))?.map_err(|_| NotDone::InFlight)?;
-        let receipt = self.commit(Change::Cancel { id, at: self.shared.clock.now() }).await;
-        self.tell(Command::Cancelled { id, endpoint });
-        match receipt? {
+        self.tell(Command::Cancel { id, endpoint: delivery.endpoint, reply });
+        match answer.await.unwrap_or(Err(NotDone::Journal(JournalError::Closed)))? {
             Receipt::Missing => Err(NotDone::Missing),
             Receipt::Stale => Err(NotDone::Ended),
             _ => Ok(()),

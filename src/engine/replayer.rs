@@ -119,7 +119,8 @@ fn slice(journal: &dyn Journal, replay: &Replay) -> Result<Slice, JournalError> 
         let after = replay.cursor.map(|cursor| cursor.event);
         let page = journal.events(&Query { filter, after, newest_first: false, limit: SLICE_MAX })?;
         let to = replay.to.iter();
-        let items = page.items.iter().flat_map(|view| to.clone().map(|to| (view.head.id, to.clone()))).collect();
+        let meant = page.items.iter().filter(|view| is_older(view.head.id, replay));
+        let items = meant.flat_map(|view| to.clone().map(|to| (view.head.id, to.clone()))).collect();
         let last = page.next.or(page.items.last().map(|view| view.head.id));
         let cursor = last.map(|id| id.delivery(u16::MAX)).or(replay.cursor);
         return Ok(Slice { items, cursor, finished: page.next.is_none() });
@@ -128,8 +129,14 @@ fn slice(journal: &dyn Journal, replay: &Replay) -> Result<Slice, JournalError> 
     let target = |endpoint: &Name| replay.to.clone().unwrap_or_else(|| endpoint.clone());
     // What was made since the replay began, by itself or by hand, is not what was asked for.
     let is_meant = |delivery: &Delivery| delivery.born_at <= replay.created_at && delivery.replay != Some(replay.id);
-    let meant = page.items.iter().filter(|(_, delivery)| is_meant(delivery));
+    let meant = page.items.iter().filter(|(head, delivery)| is_older(head.id, replay) && is_meant(delivery));
     let items = meant.map(|(head, delivery)| (head.id, target(&delivery.endpoint))).collect();
     let cursor = page.next.or(page.items.last().map(|(_, delivery)| delivery.id)).or(replay.cursor);
     Ok(Slice { items, cursor, finished: page.next.is_none() })
+}
+
+/// Whether an event was there when the replay was asked for. Both ids come from one source that only grows,
+/// so this holds even where the clock stepped back.
+const fn is_older(event: EventId, replay: &Replay) -> bool {
+    event.as_u128() < replay.id.as_u128()
 }
