@@ -33,8 +33,10 @@ impl Indexer {
                 }
                 let tidied =
                     inner.hand_over(false).and_then(|()| inner.index.tidy().map_err(|error| inner.fail_index(error)));
-                if tidied.is_err() {
-                    return; // the journal has noted why, and refuses commits
+                match tidied {
+                    // Without room everything stays in the overlay until there is some.
+                    Ok(()) | Err(JournalError::Full(_)) => {}
+                    Err(_) => return, // the journal has noted why, and refuses commits
                 }
             }
         };
