@@ -386,6 +386,9 @@ impl Engine {
 
     /// Takes no new events, lets attempts on their way end (at most for `deadline`), closes the journal.
     pub async fn stop(&self, deadline: Duration) -> Result<(), JournalError> {
+        // What a failed journal cannot store is not worth waiting for: every second is one without intake.
+        let failed = matches!(*self.shared.health.borrow(), Health::Failed(_));
+        let deadline = if failed { Duration::ZERO } else { deadline };
         self.shared.health.send_if_modified(|health| {
             let running = *health == Health::Running;
             if running {

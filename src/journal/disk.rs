@@ -142,6 +142,6 @@ impl DiskFile for File {
         self.write_all_at(bytes, offset)
     }
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        if cfg!(feature = "test-no-sync") { Ok(()) } else { self.sync_data() }
     }
 }

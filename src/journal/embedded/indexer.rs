@@ -31,9 +31,10 @@ impl Indexer {
                     // Failing to lay it only means that there is none when it is needed.
                     let _laid = inner.space.lay_ballast().is_ok();
                 }
-                let tidied = inner.hand_over(false).and_then(|()| inner.ask_index(Index::tidy));
-                if tidied.is_err() {
-                    return; // the journal has noted why, and refuses commits
+                match inner.hand_over(false).and_then(|()| inner.ask_index(Index::tidy)) {
+                    // Without room everything stays in the overlay until there is some.
+                    Ok(()) | Err(JournalError::Full(_)) => {}
+                    Err(_) => return, // the journal has noted why, and refuses commits
                 }
             }
         };

@@ -162,9 +162,14 @@ impl Inner {
     }
 
     fn wait_for_room(&self) -> Result<(), JournalError> {
-        let has_none = |overlay: &mut Overlay| overlay.len() >= ENTRIES_MAX && self.failed.get().is_none();
-        let waited = self.room.wait_timeout_while(self.overlay(), ROOM_TIMEOUT, has_none);
-        let (_overlay, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_short = || self.space.is_index_short();
+        let has_none = |overlay: &Overlay| overlay.len() >= ENTRIES_MAX && self.failed.get().is_none();
+        let may_come = |overlay: &mut Overlay| has_none(overlay) && !is_short();
+        let waited = self.room.wait_timeout_while(self.overlay(), ROOM_TIMEOUT, may_come);
+        let (overlay, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if has_none(&overlay) && is_short() {
+            return Err(JournalError::Full("the index cannot grow".to_owned()));
+        }
         if timeout.timed_out() {
             return Err(self.fail(JournalError::Failed("the index does not keep up at all".to_owned())));
         }
@@ -172,15 +177,7 @@ impl Inner {
     }
 
     fn append(&self, records: &[Record]) -> Result<(), JournalError> {
-        let append = || self.log.append(records, Record::encode);
-        let appended = match append() {
-            Err(LogError::Full(why)) => {
-                self.space.note_full();
-                if self.space.drop_ballast() { append() } else { Err(LogError::Full(why)) }
-            }
-            appended => appended,
-        };
-        let places = appended.map_err(|error| match error {
+        let places = start::append(&self.log, &self.space, records).map_err(|error| match error {
             LogError::Full(why) => JournalError::Full(why),
             LogError::Failed(why) => self.fail(JournalError::Failed(why)),
         })?;
@@ -223,10 +220,13 @@ impl Inner {
     }
 
     /// Hands overlay entries to the index until none are left that should go; `all` of them if asked.
+    ///
+    /// On [`JournalError::Full`] they stay where they are, and nothing has failed.
     fn hand_over(&self, all: bool) -> Result<(), JournalError> {
         const BATCH_MAX: usize = 1024;
         let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            self.reserve()?;
             let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
             self.ask_index(|index| index.write(&handover))?;
             let was_last = handover.updates.len() < BATCH_MAX;
@@ -236,6 +236,15 @@ impl Inner {
                 return Ok(());
             }
         }
+    }
+
+    /// Makes sure that sled can write what it is handed now.
+    fn reserve(&self) -> Result<(), JournalError> {
+        if self.space.reserve(&self.dir.join(start::INDEX)) {
+            return Ok(());
+        }
+        self.room.notify_all();
+        Err(JournalError::Full("the index cannot grow".to_owned()))
     }
 
     fn index_all(&self) -> Result<(), JournalError> {
@@ -431,7 +440,11 @@ impl Journal for EmbeddedJournal {
         if let Some(error) = self.inner.failed.get() {
             return Err(error.clone());
         }
-        self.inner.index_all()?;
+        match self.inner.index_all() {
+            // The next start does it: the log has everything.
+            Err(JournalError::Full(_)) => return Ok(()),
+            indexed => indexed?,
+        }
         start::mark_clean(&self.inner.dir, &self.inner.index)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -37,6 +37,11 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// the history. A larger one is known by its length; sled's own page checksums and the log position kept
 /// with every batch see to the rest, and `journal verify` reads all of it.
 const SUMMED_MAX_BYTES: u64 = 64 << 20;
+/// Free bytes that opening asks for, and besides them this part of the index's size.
+const OPEN_ROOM_BYTES: u64 = 1 << 20;
+const OPEN_ROOM_PART: u64 = 32;
+/// The state's length: always the same, so that it can be written over on a full disk.
+const STATE_LEN: usize = 128;
 /// Entries that recovery lets pile up before it hands them to the index.
 const RECOVERY_ENTRIES_MAX: usize = ENTRIES_MAX / 4;
 
@@ -94,19 +99,19 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
     let dir = &settings.dir;
     disk::create_private_dir(dir).map_err(at(dir))?;
     let lock = lock(dir)?;
-    let space = Space::new(dir, settings.disk_free_min_bytes, settings.ballast_bytes);
-    if space.measure() {
-        space.drop_ballast(); // the index cannot be opened on a full disk
-    }
+    let space = Space::new(dir, settings.disk_free_min_bytes, settings.ballast_bytes, settings.segment_bytes);
+    // sled writes when it opens, more the larger it is.
+    space.make_room(OPEN_ROOM_BYTES + folder_bytes(&dir.join(INDEX)) / OPEN_ROOM_PART);
+    space.measure();
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(&dir.join(LOG)).map_err(at(dir))?);
     let why_not = why_distrust(dir).map_err(at(dir))?;
     let attempted = match why_not {
         Some(why) => Attempted::Distrusted(why),
-        None => attempt_trusting(settings, &folder, progress)?,
+        None => attempt_trusting(settings, &folder, &space, progress)?,
     };
     let (log, overlay, index, report) = match attempted {
         Attempted::Opened(opened) => *opened,
-        Attempted::Distrusted(why) => match rebuild(settings, &folder, why, progress)? {
+        Attempted::Distrusted(why) => match rebuild(settings, &folder, &space, why, progress)? {
             Attempted::Opened(opened) => *opened,
             Attempted::Distrusted(why) => return Err(JournalError::Open(why)),
         },
@@ -134,11 +139,12 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
 fn attempt_trusting(
     settings: &Settings,
     folder: &Arc<dyn Disk>,
+    space: &Space,
     progress: &dyn Fn(Progress),
 ) -> Result<Attempted, JournalError> {
     // A clean close says nothing about what is written from now on.
     write_state(&settings.dir, None).map_err(at(&settings.dir))?;
-    match catch_unwind(AssertUnwindSafe(|| attempt(settings, folder, None, progress))) {
+    match catch_unwind(AssertUnwindSafe(|| attempt(settings, folder, space, None, progress))) {
         // The log's own errors are `Open`; this is the index's.
         Ok(Err(JournalError::Failed(why))) => Ok(Attempted::Distrusted(why)),
         Ok(attempted) => attempted,
@@ -150,6 +156,7 @@ fn attempt_trusting(
 fn attempt(
     settings: &Settings,
     folder: &Arc<dyn Disk>,
+    space: &Space,
     rebuilt: Option<String>,
     progress: &dyn Fn(Progress),
 ) -> Result<Attempted, JournalError> {
@@ -179,7 +186,8 @@ fn attempt(
         }
         ledger::apply(&record, place, &mut overlay)?;
         overlay.set_applied(place);
-        if overlay.len() >= RECOVERY_ENTRIES_MAX { hand_over(&index, &mut overlay) } else { Ok(()) }
+        let is_much = overlay.len() >= RECOVERY_ENTRIES_MAX;
+        if is_much { hand_over(settings, space, &index, &mut overlay) } else { Ok(()) }
     })?;
     findings.damaged.retain(|gap| !known_torn.contains(gap));
     if log.end() < from {
@@ -193,6 +201,7 @@ fn attempt(
 fn rebuild(
     settings: &Settings,
     folder: &Arc<dyn Disk>,
+    space: &Space,
     why: String,
     progress: &dyn Fn(Progress),
 ) -> Result<Attempted, JournalError> {
@@ -200,15 +209,21 @@ fn rebuild(
     // The state goes first: a crash in the middle must find an index that nobody trusts.
     forget_state(&settings.dir).map_err(at(&settings.dir))?;
     remove_if_there(std::fs::remove_dir_all(&index)).map_err(at(&index))?;
-    attempt(settings, folder, Some(why), progress)
+    attempt(settings, folder, space, Some(why), progress)
 }
 
-fn hand_over(index: &Index, overlay: &mut Overlay) -> Result<(), JournalError> {
-    while let Some(handover) = overlay.hand_over(4096, true) {
+/// Empties the overlay into the index; without room for that it may hold all that a running journal's may.
+fn hand_over(settings: &Settings, space: &Space, index: &Index, overlay: &mut Overlay) -> Result<(), JournalError> {
+    let has_room = || space.reserve(&settings.dir.join(INDEX));
+    while has_room() {
+        let Some(handover) = overlay.hand_over(1024, true) else { return Ok(()) };
         index.write(&handover)?;
         overlay.handed_over(handover);
     }
-    Ok(())
+    if overlay.len() < 2 * ENTRIES_MAX {
+        return Ok(());
+    }
+    Err(JournalError::Open("the disk is full, and the index needs more room than there is ballast".to_owned()))
 }
 
 fn read_record(place: Position, payload: Bytes) -> Result<Record, JournalError> {
@@ -276,15 +291,18 @@ fn boot_id() -> io::Result<Option<String>> {
     }
 }
 
-/// Writes the state durably, replacing the old one whole: whether, and with which checksum, the index was closed.
+/// Writes the state durably, over the old one: a full disk has no room for a new file. It is shorter than a
+/// sector, so a power cut leaves the one or the other; and what is neither is not trusted.
+///
+/// `clean` is what the files of a closed index are known by.
 fn write_state(dir: &Path, clean: Option<&str>) -> io::Result<()> {
     let boot = boot_id()?.unwrap_or_default();
-    let (new, state) = (dir.join("index.state.new"), dir.join(STATE));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let clean = clean.map(|sum| format!("clean={sum}\n")).unwrap_or_default();
-    file.write_all(format!("boot={boot}\n{clean}").as_bytes())?;
+    let text = format!("boot={boot}\n{clean}");
+    assert!(text.len() <= STATE_LEN, "the state has its place");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join(STATE))?;
+    file.write_all_at(format!("{text:<STATE_LEN$}").as_bytes(), 0)?;
     file.sync_all()?;
-    std::fs::rename(new, state)?;
     File::open(dir)?.sync_all()
 }
 
@@ -343,19 +361,26 @@ fn note_opened(log: &Log, space: &Space, settings: &Settings, findings: &Finding
         version: env!("CARGO_PKG_VERSION").to_owned(),
         torn: findings.torn.clone(),
     });
-    let append = || log.append(std::slice::from_ref(&opened), Record::encode);
-    let appended = match append() {
-        Err(LogError::Full(_)) if space.drop_ballast() => append(),
-        appended => appended,
-    };
-    match appended {
+    match append(log, space, std::slice::from_ref(&opened)) {
         Ok(_) => Ok(()),
         // No room even for this: what is there can still be read, listed and delivered until room comes.
-        Err(LogError::Full(_)) => {
-            space.note_full();
-            Ok(())
-        }
+        Err(LogError::Full(_)) => Ok(()),
         Err(LogError::Failed(why)) => Err(JournalError::Open(why)),
+    }
+}
+
+/// Appends records as one group; gives ballast up for it if it must.
+pub(super) fn append(log: &Log, space: &Space, records: &[Record]) -> Result<Vec<Position>, LogError> {
+    loop {
+        match log.append(records, Record::encode) {
+            Err(LogError::Full(why)) => {
+                space.note_full();
+                if !space.give_up_ballast() {
+                    return Err(LogError::Full(why));
+                }
+            }
+            appended => return appended,
+        }
     }
 }
 
