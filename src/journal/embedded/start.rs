@@ -7,7 +7,7 @@
 //! reported.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -350,7 +350,8 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
         }
         Err(TryLockError::Error(error)) => return Err(at(&path)(error)),
     }
-    file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(at(&path))?;
+    // For people only, and over the old one: on a full disk there is no room for more.
+    let _noted = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0).is_ok();
     Ok(file)
 }
 
