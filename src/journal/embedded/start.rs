@@ -296,6 +296,14 @@ fn boot_id() -> io::Result<Option<String>> {
 ///
 /// `clean` is what the files of a closed index are known by.
 fn write_state(dir: &Path, clean: Option<&str>) -> io::Result<()> {
+    match write_over_state(dir, clean) {
+        // No room for it: no state is no trust, and that is always safe.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => forget_state(dir),
+        written => written,
+    }
+}
+
+fn write_over_state(dir: &Path, clean: Option<&str>) -> io::Result<()> {
     let boot = boot_id()?.unwrap_or_default();
     let clean = clean.map(|sum| format!("clean={sum}\n")).unwrap_or_default();
     let text = format!("boot={boot}\n{clean}");
