@@ -69,6 +69,7 @@ struct Thread {
     /// How many the last group answered, and how many requests came since while the thread lingered.
     answered: usize,
     came_again: usize,
+    lingers: bool,
     stopping: bool,
 }
 
@@ -92,6 +93,7 @@ impl Committer {
             failed: None,
             answered: 0,
             came_again: 0,
+            lingers: false,
             stopping: false,
         };
         let run = move || {
@@ -188,12 +190,13 @@ impl Thread {
     /// producers would always sit in the queue while the other half is synced, at twice the syncs.
     fn next_of_group(&mut self) -> Option<Request> {
         if let Ok(request) = self.requests.try_recv() {
+            self.came_again += usize::from(self.lingers);
             return Some(request);
         }
-        let expected = self.answered.saturating_sub(self.came_again);
-        if self.stopping || self.changes.len() < LINGER_MIN || expected == 0 {
+        if self.stopping || self.changes.len() < LINGER_MIN || self.came_again >= self.answered {
             return None;
         }
+        self.lingers = true;
         // Yielding, not sleeping: being woken for every single request would cost more than it gathers.
         for _ in 0..LINGER_YIELDS {
             std::thread::yield_now();
@@ -248,13 +251,18 @@ impl Thread {
     fn answer(&mut self, receipts: Vec<Receipt>) {
         self.answered = receipts.len();
         self.came_again = 0;
+        self.lingers = false;
         let mut accepted = Vec::new();
         for (waiting, receipt) in self.waiting.drain(..).zip(receipts) {
             match waiting {
                 Waiting::Accept(event, reply, slot) => {
                     let id = event.id;
                     let answer = match receipt {
-                        Receipt::Duplicate(first) => Accepted { id: first, duplicate: true },
+                        Receipt::Duplicate(first) => {
+                            // The place is free before the sender knows, here and below: it may come again at once.
+                            drop(slot);
+                            Accepted { id: first, duplicate: true }
+                        }
                         _ => {
                             accepted.push((event, slot));
                             Accepted { id, duplicate: false }
@@ -277,7 +285,8 @@ impl Thread {
         let waiting = std::mem::take(&mut self.waiting);
         for (change, waiting) in changes.into_iter().zip(waiting) {
             match waiting {
-                Waiting::Accept(_, reply, _slot) => {
+                Waiting::Accept(_, reply, slot) => {
+                    drop(slot);
                     let _heard = reply.send(Err(JournalError::Full(why.to_owned()))).is_ok();
                 }
                 // At the end nobody waits for room: what is not committed is done again after the restart.
@@ -301,7 +310,8 @@ impl Thread {
         self.changes.clear();
         for waiting in self.waiting.drain(..) {
             match waiting {
-                Waiting::Accept(_, reply, _slot) => {
+                Waiting::Accept(_, reply, slot) => {
+                    drop(slot);
                     let _heard = reply.send(Err(error.clone())).is_ok();
                 }
                 Waiting::Commit(reply) => reply(Err(error.clone())),

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Index, Inner};
+use super::Inner;
 use crate::journal::JournalError;
 
 /// How often settled entries are taken over.
@@ -31,7 +31,7 @@ impl Indexer {
                     // Failing to lay it only means that there is none when it is needed.
                     let _laid = inner.space.lay_ballast().is_ok();
                 }
-                match inner.hand_over(false).and_then(|()| inner.ask_index(Index::tidy)) {
+                match inner.hand_over(false).and_then(|()| inner.tidy()) {
                     // Without room everything stays in the overlay until there is some.
                     Ok(()) | Err(JournalError::Full(_)) => {}
                     Err(_) => return, // the journal has noted why, and refuses commits

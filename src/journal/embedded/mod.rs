@@ -247,6 +247,12 @@ impl Inner {
         Err(JournalError::Full("the index cannot grow".to_owned()))
     }
 
+    /// Lets the index do a slice of its own work; never beside a handover.
+    fn tidy(&self) -> Result<(), JournalError> {
+        let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ask_index(Index::tidy)
+    }
+
     fn index_all(&self) -> Result<(), JournalError> {
         self.hand_over(true)
     }

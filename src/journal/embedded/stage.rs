@@ -21,7 +21,7 @@ pub(super) struct Stage<'a> {
     journal: &'a Inner,
     entries: HashMap<EventId, Entry>,
     /// The batch's own events whose entries nobody has asked for.
-    accepted: HashMap<EventId, Arc<Event>>,
+    accepted: Vec<Arc<Event>>,
     prints: HashMap<(Name, Fingerprint), EventId>,
     replays: HashMap<ReplayId, Replay>,
     /// No record stands behind this yet.
@@ -36,7 +36,7 @@ impl<'a> Stage<'a> {
         Self {
             journal,
             entries: HashMap::new(),
-            accepted: HashMap::new(),
+            accepted: Vec::new(),
             prints: HashMap::new(),
             replays: HashMap::new(),
             stored,
@@ -63,11 +63,12 @@ impl<'a> Stage<'a> {
         if let Some(dedup) = event.draft.dedup {
             self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
         }
-        self.accepted.insert(event.id, Arc::clone(event));
+        self.accepted.push(Arc::clone(event));
     }
 
     fn load(&mut self, id: EventId) -> Result<bool, JournalError> {
-        if let Some(event) = self.accepted.remove(&id) {
+        if let Some(at) = self.accepted.iter().position(|event| event.id == id) {
+            let event = self.accepted.swap_remove(at);
             self.entries.insert(id, Entry::accepted(&event, Position(self.next_place)));
         }
         if !self.entries.contains_key(&id) {

@@ -178,11 +178,16 @@ impl Index {
         meta.applied = meta.applied.max(handover.applied);
         batch.insert(b"m", encode_meta(&meta));
         self.put_tallies(&meta.counters, &mut batch);
-        let mut manifest = self.tags.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((tags, up_to)) = &handover.tags {
+        // Written first and published then: look-ups need not wait for the writing of a whole run.
+        let manifest = handover.tags.as_ref().map(|(tags, up_to)| {
+            let mut manifest = self.manifest();
             manifest.add_run(tags, *up_to, &mut batch);
-        }
+            manifest
+        });
         self.db.apply_batch(batch).map_err(sled_failed)?;
+        if let Some(manifest) = manifest {
+            self.publish(manifest);
+        }
         *self.lock_meta() = meta;
         *self.lock_paged_to() = pages.paged_to;
         Ok(())
@@ -192,7 +197,9 @@ impl Index {
     pub(super) fn tidy(&self) -> IndexResult<()> {
         let mut merging = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         if merging.is_none() {
-            *merging = self.tags.write().unwrap_or_else(PoisonError::into_inner).merge_due(&self.db)?;
+            let mut manifest = self.manifest();
+            *merging = manifest.merge_due(&self.db)?;
+            self.publish(manifest);
         }
         let Some(merge) = merging.as_mut() else { return Ok(()) };
         let mut batch = ::sled::Batch::default();
@@ -200,11 +207,20 @@ impl Index {
         self.db.apply_batch(batch).map_err(sled_failed)?;
         let Some(merge) = merging.take_if(|_| finished) else { return Ok(()) };
         let mut batch = ::sled::Batch::default();
-        let mut manifest = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        let mut manifest = self.manifest();
         let replaced = manifest.finish_merge(merge, &mut batch);
         self.db.apply_batch(batch).map_err(sled_failed)?;
-        drop(manifest);
+        self.publish(manifest);
         replaced.into_iter().try_for_each(|run| tags::remove_run(&self.db, run))
+    }
+
+    fn manifest(&self) -> Manifest {
+        self.tags.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a manifest in force; whoever still reads runs by the old one has ended then. One thread at a time does.
+    fn publish(&self, manifest: Manifest) {
+        *self.tags.write().unwrap_or_else(PoisonError::into_inner) = manifest;
     }
 
     /// Events up to this one have their tags in the index.
