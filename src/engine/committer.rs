@@ -248,34 +248,35 @@ impl Thread {
         }
     }
 
+    /// Tells the dispatcher first: whoever has been answered can rely on its knowing.
     fn answer(&mut self, receipts: Vec<Receipt>) {
         self.answered = receipts.len();
         self.came_again = 0;
         self.lingers = false;
         let mut accepted = Vec::new();
+        let mut replies: Vec<(AcceptReply, Accepted)> = Vec::new();
         for (waiting, receipt) in self.waiting.drain(..).zip(receipts) {
             match waiting {
                 Waiting::Accept(event, reply, slot) => {
                     let id = event.id;
-                    let answer = match receipt {
-                        Receipt::Duplicate(first) => {
-                            // The place is free before the sender knows, here and below: it may come again at once.
-                            drop(slot);
-                            Accepted { id: first, duplicate: true }
-                        }
+                    replies.push(match receipt {
+                        // The place is free before the sender knows, here and below: it may come again at once.
+                        Receipt::Duplicate(first) => (reply, Accepted { id: first, duplicate: true }),
                         _ => {
                             accepted.push((event, slot));
-                            Accepted { id, duplicate: false }
+                            (reply, Accepted { id, duplicate: false })
                         }
-                    };
-                    // A sender that has gone will send again and be told that it is a duplicate.
-                    let _heard = reply.send(Ok(answer)).is_ok();
+                    });
                 }
                 Waiting::Commit(reply) => reply(Ok(receipt)),
             }
         }
         if !accepted.is_empty() {
             let _told = self.dispatcher.send(Command::Accepted(accepted)).is_ok();
+        }
+        for (reply, answer) in replies {
+            // A sender that has gone will send again and be told that it is a duplicate.
+            let _heard = reply.send(Ok(answer)).is_ok();
         }
     }
 

@@ -43,8 +43,8 @@ async fn a_full_disk_refuses_events_and_keeps_outcomes_until_there_is_room() {
     process.disk.until(|disk| disk.commits() > 2).await;
     assert_eq!(within(process.engine.accept(draft("crm"))).await, Err(NotAccepted::Full));
     assert_eq!(within(process.engine.accept(draft("crm"))).await, Err(NotAccepted::Full));
-    let lane = process.lane("crm").await;
-    assert_eq!((lane.in_flight, lane.fresh), (1, 1), "the slot is not free before the outcome is stored");
+    // The slot is not free before the outcome is stored.
+    process.lane_until("crm", |lane| (lane.in_flight, lane.fresh) == (1, 1)).await;
     assert_eq!(*process.engine.health().borrow(), Health::Running);
 
     process.disk.set_full(false);

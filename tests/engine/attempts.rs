@@ -27,8 +27,7 @@ async fn a_slot_is_free_only_when_the_outcome_is_stored() {
         process.disk.hold(point, is_settle);
         process.next().await.answer(200);
         process.disk.held().await;
-        let lane = process.lane("crm").await;
-        assert_eq!((lane.in_flight, lane.fresh), (1, 1));
+        process.lane_until("crm", |lane| (lane.in_flight, lane.fresh) == (1, 1)).await;
         assert_eq!(world.sent(), [(first, 1)]);
         process.disk.release();
         process.next().await.answer(200);
@@ -68,8 +67,7 @@ async fn a_crash_after_the_outcome_is_stored_repeats_nothing() {
 
     let process = world.start(Setup::default());
     process.lane_until("crm", |lane| !lane.behind).await;
-    let lane = process.lane("crm").await;
-    assert_eq!((lane.in_flight, lane.fresh, lane.waiting), (0, 0, 0));
+    process.lane_until("crm", |lane| (lane.in_flight, lane.fresh, lane.waiting) == (0, 0, 0)).await;
     assert_eq!(world.delivery(id).status(), Status::Delivered);
     assert_eq!(world.sent(), [(id, 1)]);
 }

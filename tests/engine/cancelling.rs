@@ -38,8 +38,7 @@ async fn a_cancelled_retry_is_never_sent_again() {
     process.lane_until("crm", |lane| lane.waiting == 1).await;
     within(process.engine.cancel(id)).await.unwrap();
     world.pass(MINUTE);
-    let lane = process.lane("crm").await;
-    assert_eq!((lane.in_flight, lane.waiting), (0, 0));
+    process.lane_until("crm", |lane| (lane.in_flight, lane.waiting) == (0, 0)).await;
     assert_eq!(world.sent(), [(id, 1)]);
 }
 
@@ -78,8 +77,7 @@ async fn what_is_parked_in_the_journal_can_be_cancelled() {
         }
         sent = process.next().await;
     }
-    let lane = process.lane("crm").await;
-    assert_eq!((lane.in_flight, lane.fresh), (0, 0));
+    process.lane_until("crm", |lane| (lane.in_flight, lane.fresh) == (0, 0)).await;
     assert_eq!(world.delivery(ids[8]).state, State::Cancelled);
 }
 
