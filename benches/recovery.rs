@@ -52,7 +52,15 @@ fn fill(journal: &EmbeddedJournal, from: u64, count: u64) {
                 let answer =
                     Answer { status: 200, headers: vec![], body: "ok".into(), body_cut: false, retry_after: None };
                 let reply = Reply::Answer(answer);
-                let attempt = Attempt { number: 1, started_at: now, took_ms: 3, reply, outcome: Outcome::Delivered };
+                let attempt = Attempt {
+                    number: 1,
+                    started_at: now,
+                    took_ms: 3,
+                    reply,
+                    outcome: Outcome::Delivered,
+                    probe: false,
+                    out_of_order: false,
+                };
                 let (step, reason) = (Step::Succeed, Reason::Acknowledged);
                 Change::Settle(Settlement { id: event.id.delivery(0), attempt, step, reason })
             })

@@ -123,17 +123,7 @@ fn header(name: &str, value: &'static [u8]) -> Header {
 }
 
 fn target(url: impl ToString) -> Endpoint {
-    Endpoint {
-        name: Name::new("crm").unwrap(),
-        url: url.to_string(),
-        signing: Signing::Off,
-        retry: RetryPolicy::default(),
-        permanent: StatusSet::default(),
-        connect_timeout: LONG,
-        timeout: LONG,
-        concurrency_max: 1,
-        headers: vec![],
-    }
+    Endpoint { connect_timeout: LONG, timeout: LONG, ..Endpoint::new(Name::new("crm").unwrap(), url.to_string()) }
 }
 
 fn draft(headers: Vec<Header>, body: impl Into<Bytes>) -> Draft {

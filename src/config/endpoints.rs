@@ -12,6 +12,7 @@ use crate::core::event::Header;
 use crate::core::name::Name;
 use crate::core::retry::RetryPolicy;
 use crate::core::sign::{Secret, SecretError, Signing};
+use crate::core::window::Concurrency;
 
 /// Most secrets of an endpoint: the current one and those being rotated out.
 const SECRETS_MAX: usize = 8;
@@ -71,11 +72,20 @@ fn endpoint(name: Name, mut table: Table<'_>) -> Option<Endpoint> {
     let signing = signing(&mut table);
     let (connect_timeout, timeout) = timeouts(&mut table);
     let headers = table.read("headers", |value| value.table().map(|table| headers(&table))).unwrap_or_default();
-    let concurrency_max = table.count("concurrency_max", 1..=10_000, 16);
+    let concurrency = Concurrency { min: 1, max: table.count("concurrency_max", 1..=10_000, 16) };
     let permanent = table.read("permanent", permanent).unwrap_or_default();
     let retry = table.read("retry", |value| value.table().map(retry)).unwrap_or_default();
     table.done();
-    url.map(|url| Endpoint { name, url, signing, retry, permanent, connect_timeout, timeout, concurrency_max, headers })
+    url.map(|url| Endpoint {
+        signing,
+        retry,
+        permanent,
+        connect_timeout,
+        timeout,
+        concurrency,
+        headers,
+        ..Endpoint::new(name, url)
+    })
 }
 
 fn style(text: &str) -> Result<Style, String> {

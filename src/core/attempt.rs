@@ -28,6 +28,10 @@ pub struct Attempt {
     pub reply: Reply,
     /// What it means under the endpoint's policy at that time.
     pub outcome: Outcome,
+    /// Whether it was sent to see if the endpoint is back: if it failed, it spent nothing.
+    pub probe: bool,
+    /// Whether it was sent past an earlier delivery of its key that had held it too long.
+    pub out_of_order: bool,
 }
 
 /// What came back from an endpoint.

@@ -93,6 +93,8 @@ pub enum Reason {
     Retention = 11,
     /// Dead: the event's record was damaged on disk; there is nothing to send.
     Lost = 12,
+    /// Scheduled: it was sent as a probe while its endpoint was down, and failed; no attempt was spent.
+    ProbeFailed = 13,
 }
 
 /// A move that the state machine does not know.
@@ -151,6 +153,10 @@ pub struct Delivery {
     pub born_at: Timestamp,
     /// Attempts made and journaled.
     pub attempts: u32,
+    /// Of those, probes that failed: the retry policy does not count them.
+    pub probes: u32,
+    /// Whether it was sent past an earlier delivery of its key that had held it too long.
+    pub out_of_order: bool,
     /// The last answer's status.
     pub last_status: Option<u16>,
     /// The last failure, where no answer came.
@@ -220,7 +226,7 @@ impl Status {
 
 impl Reason {
     /// Every reason, in code order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Received,
         Self::Replayed,
         Self::Backoff,
@@ -233,6 +239,7 @@ impl Reason {
         Self::Operator,
         Self::Retention,
         Self::Lost,
+        Self::ProbeFailed,
     ];
 
     /// The reason with this code on disk.
@@ -263,6 +270,7 @@ impl Reason {
             Self::Operator => "operator",
             Self::Retention => "retention",
             Self::Lost => "lost",
+            Self::ProbeFailed => "probe_failed",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The body is the sender's bytes and nothing else: never parsed again, never re-encoded.
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use crate::core::id::EventId;
 use crate::core::name::Name;
@@ -20,6 +21,31 @@ pub const FAN_OUT_MAX: usize = 256;
 /// What tells two posts of the same event from two events: a hash of the fields the source names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 16]);
+
+/// What stands for a key where its text would be too long: 64 bits of its hash.
+///
+/// Two keys with the same tag are taken for one: their events wait for each other, and searches check the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyTag(pub u64);
+
+impl KeyTag {
+    /// The tag of `key`. It is on disk: never change how it is made.
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        Self(tag(&[b"key", key.as_bytes()]))
+    }
+}
+
+/// The first 64 bits of a SHA-256 over `parts`, each with its length.
+pub(crate) fn tag(parts: &[&[u8]]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
 
 /// A request that its source's rules admitted, before it has an id.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -106,6 +106,8 @@ mod tests {
             changed_at: Timestamp::from_millis(2000),
             born_at: Timestamp::from_millis(1000),
             attempts: 1,
+            probes: 0,
+            out_of_order: false,
             last_status: Some(410),
             last_failure: None,
             replay: None,

@@ -304,7 +304,7 @@ impl Try {
         };
         let took_ms = u32::try_from(duration_millis(began.elapsed())).unwrap_or(u32::MAX);
         let outcome = if lost { Outcome::Permanent } else { Outcome::classify(&reply, &self.endpoint.permanent) };
-        (about, Attempt { number, started_at, took_ms, reply, outcome })
+        (about, Attempt { number, started_at, took_ms, reply, outcome, probe: false, out_of_order: false })
     }
 
     /// The event, from memory or from the journal. `None` if it is lost.

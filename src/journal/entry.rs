@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
 use super::log::Position;
 use super::{Counters, EventView, Settlement, Tally};
 use crate::core::attempt::FailureClass;
 use crate::core::delivery::{Delivery, Reason, State, Step};
-use crate::core::event::{Event, EventHead, Fingerprint};
+use crate::core::event::{Event, EventHead, Fingerprint, KeyTag, tag};
 use crate::core::id::ReplayId;
 use crate::core::name::Name;
 use crate::core::scheduler::Active;
@@ -36,6 +34,12 @@ pub(crate) struct Slot {
     pub(crate) changed_at: Timestamp,
     pub(crate) born_at: Timestamp,
     pub(crate) attempts: u32,
+    /// Of the attempts, probes that failed.
+    pub(crate) probes: u32,
+    /// When it was first tried, once it was.
+    pub(crate) tried_at: Option<Timestamp>,
+    /// Whether it was sent past an earlier delivery of its key.
+    pub(crate) out_of_order: bool,
     pub(crate) last_status: Option<u16>,
     pub(crate) last_failure: Option<FailureClass>,
     pub(crate) replay: Option<ReplayId>,
@@ -72,6 +76,9 @@ impl Entry {
             changed_at: event.received_at,
             born_at: event.received_at,
             attempts: 0,
+            probes: 0,
+            tried_at: None,
+            out_of_order: false,
             last_status: None,
             last_failure: None,
             replay: None,
@@ -85,7 +92,7 @@ impl Entry {
 
     /// The tags by which the event is found: its key's and its fingerprint's.
     pub(crate) fn tags(&self) -> impl Iterator<Item = u64> {
-        self.head.key.as_deref().map(key_tag).into_iter().chain(self.print_tag)
+        self.head.key.as_deref().map(|key| KeyTag::of(key).0).into_iter().chain(self.print_tag)
     }
 
     pub(crate) fn slot(&self, slot: u16) -> Option<&Slot> {
@@ -113,6 +120,9 @@ impl Entry {
         slot.reason = settlement.reason;
         slot.changed_at = attempt.ended_at();
         slot.attempts = attempt.number;
+        slot.probes += u32::from(settlement.reason == Reason::ProbeFailed);
+        slot.tried_at = slot.tried_at.or(Some(attempt.started_at));
+        slot.out_of_order |= attempt.out_of_order;
         slot.last_status = attempt.status();
         slot.last_failure = attempt.failure();
         slot.last_place = place;
@@ -145,6 +155,9 @@ impl Entry {
             changed_at: at,
             born_at: at,
             attempts: 0,
+            probes: 0,
+            tried_at: None,
+            out_of_order: false,
             last_status: None,
             last_failure: None,
             replay,
@@ -170,6 +183,8 @@ impl Entry {
             changed_at: slot.changed_at,
             born_at: slot.born_at,
             attempts: slot.attempts,
+            probes: slot.probes,
+            out_of_order: slot.out_of_order,
             last_status: slot.last_status,
             last_failure: slot.last_failure,
             replay: slot.replay,
@@ -187,10 +202,20 @@ impl Entry {
 
     /// The deliveries to `endpoint` that fit, as the scheduler takes them.
     pub(crate) fn actives(&self, endpoint: &Name, fits: impl Fn(&Slot) -> bool) -> impl Iterator<Item = Active> {
+        let key = self.head.key.as_deref().map(KeyTag::of);
         self.slots.iter().enumerate().filter(move |(_, slot)| slot.endpoint == *endpoint && fits(slot)).filter_map(
-            |(index, slot)| {
+            move |(index, slot)| {
                 let id = self.head.id.delivery(u16::try_from(index).ok()?);
-                Some(Active { due: slot.state.due()?, id, attempts: slot.attempts, born_at: slot.born_at })
+                Some(Active {
+                    due: slot.state.due()?,
+                    id,
+                    since: slot.changed_at,
+                    attempts: slot.attempts,
+                    probes: slot.probes,
+                    born_at: slot.born_at,
+                    tried_at: slot.tried_at,
+                    key,
+                })
             },
         )
     }
@@ -224,24 +249,9 @@ impl Counters {
     }
 }
 
-/// By which events with this key are found.
-pub(crate) fn key_tag(key: &str) -> u64 {
-    tag(&[b"key", key.as_bytes()])
-}
-
 /// By which events of `source` with this fingerprint are found.
 pub(crate) fn print_tag(source: &Name, print: Fingerprint) -> u64 {
     tag(&[b"print", source.as_str().as_bytes(), &print.0])
-}
-
-fn tag(parts: &[&[u8]]) -> u64 {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.len().to_be_bytes());
-        hash.update(part);
-    }
-    let digest: [u8; 32] = hash.finalize().into();
-    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Whether a count goes in or comes out.

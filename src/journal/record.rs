@@ -269,7 +269,7 @@ fn decode_settlement(from: &mut Reader) -> Option<Settlement> {
         2 => Reply::Failure(Failure { class: FailureClass::from_code(from.byte()?)?, detail: from.text()? }),
         _ => return None,
     };
-    let attempt = Attempt { number, started_at, took_ms, reply, outcome };
+    let attempt = Attempt { number, started_at, took_ms, reply, outcome, probe: false, out_of_order: false };
     Some(Settlement { id, attempt, step, reason })
 }
 

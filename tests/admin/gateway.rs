@@ -81,15 +81,11 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn endpoint(text: &str) -> Endpoint {
     Endpoint {
-        name: name(text),
-        url: format!("https://example.com/{text}?key=querysecret"),
         signing: Signing::Standard(vec![Secret::standard(SIGNING_SECRET).unwrap()]),
         retry: RetryPolicy { initial: Duration::from_secs(600), ..RetryPolicy::default() },
-        permanent: StatusSet::default(),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(15),
-        concurrency_max: 4,
+        concurrency: Concurrency { min: 1, max: 4 },
         headers: vec![Header { name: "authorization".to_owned(), value: Bytes::from_static(b"headersecret") }],
+        ..Endpoint::new(name(text), format!("https://example.com/{text}?key=querysecret"))
     }
 }
 

@@ -111,15 +111,10 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn endpoint(text: &str, concurrency_max: usize) -> Endpoint {
     Endpoint {
-        name: name(text),
-        url: format!("https://example.com/{text}"),
         signing: Signing::Standard(vec![Secret::standard("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()]),
-        retry: RetryPolicy::default(),
-        permanent: StatusSet::default(),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(15),
-        concurrency_max,
-        headers: vec![],
+        concurrency: Concurrency { min: concurrency_max, max: concurrency_max },
+        breaker: None,
+        ..Endpoint::new(name(text), format!("https://example.com/{text}"))
     }
 }
 

@@ -98,7 +98,12 @@ pub fn settlement(id: DeliveryId, number: u32, step: Step, started_at: Timestamp
         Step::Retry { .. } => (answer(503), Outcome::Throttled, Reason::RetryAfter),
         _ => (answer(410), Outcome::Permanent, Reason::Gone),
     };
-    Settlement { id, attempt: Attempt { number, started_at, took_ms: 7, reply, outcome }, step, reason }
+    Settlement {
+        id,
+        attempt: Attempt { number, started_at, took_ms: 7, reply, outcome, probe: false, out_of_order: false },
+        step,
+        reason,
+    }
 }
 
 pub fn settle(id: DeliveryId, number: u32, step: Step, started_at: Timestamp) -> Change {

@@ -230,7 +230,7 @@ impl Endpoint {
 impl From<&endpoint::Endpoint> for Limits {
     fn from(endpoint: &endpoint::Endpoint) -> Self {
         Self {
-            concurrency_max: endpoint.concurrency_max,
+            concurrency_max: endpoint.concurrency.max,
             connect_timeout_ms: duration_millis(endpoint.connect_timeout),
             timeout_ms: duration_millis(endpoint.timeout),
             attempts_max: endpoint.retry.attempts_max,

@@ -57,7 +57,7 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(endpoint: Endpoint, mark: EventId, active_max: usize) -> Self {
-        assert!(endpoint.concurrency_max > 0, "an endpoint with no slot would wait for ever");
+        assert!(endpoint.concurrency.min > 0, "an endpoint with no slot would wait for ever");
         Self {
             endpoint,
             in_turn: false,
@@ -121,7 +121,7 @@ impl Lane {
     }
 
     pub(super) fn take(&mut self, now: Timestamp) -> Take {
-        if self.in_flight >= self.endpoint.concurrency_max {
+        if self.in_flight >= self.endpoint.concurrency.max {
             return Take::Nothing;
         }
         if self.held_until > now {
@@ -198,7 +198,7 @@ impl Lane {
 
     /// Whether a turn could be of use: there is something, and a slot for it.
     pub(super) fn may_send(&self) -> bool {
-        self.in_flight < self.endpoint.concurrency_max && !(self.fresh.is_empty() && self.waiting.is_empty())
+        self.in_flight < self.endpoint.concurrency.max && !(self.fresh.is_empty() && self.waiting.is_empty())
     }
 
     pub(super) fn is_hungry(&self) -> bool {

@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use crate::core::attempt::{Attempt, Outcome, Reply};
 use crate::core::delivery::{Reason, Step};
 use crate::core::endpoint::Endpoint;
+use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::retry::Failed;
@@ -42,10 +43,27 @@ pub struct Active {
     pub due: Timestamp,
     /// Which one.
     pub id: DeliveryId,
+    /// Since when it waits for that.
+    pub since: Timestamp,
     /// Attempts made.
     pub attempts: u32,
+    /// Of those, probes that failed: they spent nothing.
+    pub probes: u32,
     /// When it came to be.
     pub born_at: Timestamp,
+    /// When it was first tried, once it was.
+    pub tried_at: Option<Timestamp>,
+    /// Its event's key.
+    pub key: Option<KeyTag>,
+}
+
+impl Active {
+    /// A first-time delivery of an event received just now.
+    #[must_use]
+    pub const fn fresh(id: DeliveryId, received_at: Timestamp, key: Option<KeyTag>) -> Self {
+        let (due, since, born_at) = (received_at, received_at, received_at);
+        Self { due, id, since, attempts: 0, probes: 0, born_at, tried_at: None, key }
+    }
 }
 
 /// "Send this now."
@@ -161,7 +179,7 @@ impl Scheduler {
 
     /// An event was committed with a delivery to `endpoint`.
     pub fn handle_accepted(&mut self, id: DeliveryId, endpoint: &Name, received_at: Timestamp) {
-        let active = Active { due: received_at, id, attempts: 0, born_at: received_at };
+        let active = Active::fresh(id, received_at, None);
         self.with_lane(endpoint, |lane| lane.push_fresh(active));
     }
 

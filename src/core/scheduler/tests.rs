@@ -3,31 +3,22 @@
 use super::*;
 use crate::core::attempt::{Answer, StatusSet};
 use crate::core::id::IdSource;
-use crate::core::retry::RetryPolicy;
-use crate::core::sign::Signing;
+use crate::core::window::Concurrency;
 use bytes::Bytes;
 use std::time::Duration;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn endpoint(name: &str, concurrency_max: usize) -> Endpoint {
-    Endpoint {
-        name: Name::new(name).unwrap(),
-        url: "http://127.0.0.1:1/".into(),
-        signing: Signing::Off,
-        retry: RetryPolicy::default(),
-        permanent: StatusSet::default(),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(15),
-        concurrency_max,
-        headers: vec![],
-    }
+    let fixed = Concurrency { min: concurrency_max, max: concurrency_max };
+    let plain = Endpoint::new(Name::new(name).unwrap(), "http://127.0.0.1:1/".into());
+    Endpoint { concurrency: fixed, breaker: None, ..plain }
 }
 
 fn answered(status: u16, retry_after: Option<Duration>) -> Attempt {
     let reply = Reply::Answer(Answer { status, headers: vec![], body: Bytes::new(), body_cut: false, retry_after });
     let outcome = Outcome::classify(&reply, &StatusSet::default());
-    Attempt { number: 1, started_at: NOW, took_ms: 1, reply, outcome }
+    Attempt { number: 1, started_at: NOW, took_ms: 1, reply, outcome, probe: false, out_of_order: false }
 }
 
 /// Answers every refill as an empty journal does.
@@ -176,7 +167,7 @@ fn what_is_being_cancelled_is_not_brought_back_and_holds_the_mark() {
     assert_eq!(scheduler.handle_cancel(cancelled, &a), Ok(()));
     scheduler.handle_replayed(&a, NOW);
     let Some(Refill::Waiting { .. }) = scheduler.poll_refill() else { panic!("the journal is asked") };
-    scheduler.handle_waiting(&a, &[Active { due: NOW, id: cancelled, attempts: 0, born_at: NOW }], true);
+    scheduler.handle_waiting(&a, &[Active::fresh(cancelled, NOW, None)], true);
     assert_eq!(scheduler.poll_dispatch(NOW).unwrap().id.event, ids[1]);
     assert!(scheduler.marks().next().unwrap().1 < ids[0], "nothing is passed before its cancellation is on disk");
     scheduler.handle_cancelled(cancelled, &a);
@@ -201,7 +192,7 @@ fn a_replayed_delivery_that_a_refill_brought_first_is_sent_once() {
     let mut scheduler = scheduler(4, vec![endpoint("a", 3)]);
     let a = Name::new("a").unwrap();
     let ids = ids(2);
-    let replayed = |id: EventId, due| Active { due, id: id.delivery(1), attempts: 0, born_at: due };
+    let replayed = |id: EventId, due| Active::fresh(id.delivery(1), due, None);
     scheduler.handle_replayed(&a, NOW);
     assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
     scheduler.handle_waiting(&a, &[replayed(ids[0], NOW), replayed(ids[1], NOW)], true);
@@ -222,7 +213,7 @@ fn what_is_due_before_all_that_is_held_is_asked_for() {
         refills.push(refill);
     }
     let hour = NOW.after(Duration::from_secs(3600));
-    let held = ids(4).into_iter().map(|id| Active { due: hour, id: id.delivery(0), attempts: 1, born_at: NOW });
+    let held = ids(4).into_iter().map(|id| Active { attempts: 1, ..Active::fresh(id.delivery(0), hour, None) });
     // Made while the journal was being asked: not in its answer.
     scheduler.handle_replayed(&a, NOW);
     scheduler.handle_waiting(&a, &held.collect::<Vec<_>>(), true);
@@ -311,7 +302,7 @@ impl Traffic {
 
     fn accept(&mut self) {
         let id = self.ids.event(self.now, &mut self.rng).delivery(0);
-        self.shelf.never_tried.insert(Active { due: self.now, id, attempts: 0, born_at: self.now });
+        self.shelf.never_tried.insert(Active::fresh(id, self.now, None));
         self.scheduler.handle_accepted(id, &Name::new("a").unwrap(), self.now);
         self.accepted += 1;
     }

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::entry::{Entry, Sign, Slot, key_tag, print_tag};
+use super::entry::{Entry, Sign, Slot, print_tag};
 use super::ledger;
 use super::log::{Findings, Log, LogError, Position};
 use super::query::{self, SCAN_MAX};
@@ -38,7 +38,7 @@ use super::sled::{Among, Index, merge};
 use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
-use crate::core::event::{Dedup, Event, EventHead};
+use crate::core::event::{Dedup, Event, EventHead, KeyTag};
 use crate::core::filter::{Filter, ID_SLACK_MS};
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
@@ -297,7 +297,7 @@ impl Inner {
 /// The narrowest run of events a filter's deliveries can be in.
 fn among(filter: &Filter) -> Among {
     match (&filter.key, &filter.endpoint) {
-        (Some(key), _) => Among::Tag(key_tag(key)),
+        (Some(key), _) => Among::Tag(KeyTag::of(key).0),
         (None, Some(endpoint)) if filter.only_exceptions() => Among::ExceptionsOf(endpoint.clone()),
         (None, None) if filter.only_exceptions() => Among::Exceptions,
         _ => Among::All,

@@ -134,12 +134,7 @@ impl Overlay {
 
     /// Waiting deliveries to `endpoint` among the entries held here, earliest first, at most `limit`.
     pub(super) fn waiting(&self, endpoint: &Name, limit: usize) -> Vec<Active> {
-        let nothing = Active {
-            due: Timestamp::ZERO,
-            id: DeliveryId { event: EventId::MIN, slot: 0 },
-            attempts: 0,
-            born_at: Timestamp::ZERO,
-        };
+        let nothing = Active::fresh(DeliveryId { event: EventId::MIN, slot: 0 }, Timestamp::ZERO, None);
         let from = (endpoint.clone(), nothing);
         let of_endpoint = self.waiting.range(from..).take_while(|(name, _)| name == endpoint);
         of_endpoint.map(|(_, active)| *active).take(limit).collect()

@@ -54,7 +54,8 @@ fn delivery(slot: u16) -> DeliveryId {
 }
 
 fn settled(slot: u16, number: u32, step: Step, reason: Reason, outcome: Outcome, reply: Reply) -> Record {
-    let attempt = Attempt { number, started_at: time(3), took_ms: 12, reply, outcome };
+    let attempt =
+        Attempt { number, started_at: time(3), took_ms: 12, reply, outcome, probe: false, out_of_order: false };
     let previous = if number > 1 { Position(1234) } else { Position::NONE };
     Record::Settled { settlement: Settlement { id: delivery(slot), attempt, step, reason }, previous }
 }
@@ -230,7 +231,7 @@ prop_compose! {
         ],
         previous: u64,
     ) -> Record {
-        let attempt = Attempt { number, started_at, took_ms, reply, outcome };
+        let attempt = Attempt { number, started_at, took_ms, reply, outcome, probe: false, out_of_order: false };
         Record::Settled { settlement: Settlement { id, attempt, step, reason }, previous: Position(previous) }
     }
 }

@@ -141,6 +141,9 @@ fn encode_slot(slot: &Slot, endpoint: u16, entry: &Entry, out: &mut Vec<u8>) {
     out.number(distance(slot.changed_at.millis()));
     out.number(distance(slot.born_at.millis()));
     out.number(u64::from(slot.attempts));
+    out.number(u64::from(slot.probes));
+    out.option(slot.tried_at, |out, time| out.number(distance(time.millis())));
+    out.flag(slot.out_of_order);
     out.number(u64::from(slot.last_status.unwrap_or(0)));
     out.byte(slot.last_failure.map_or(0, |class| class as u8));
     out.option(slot.replay, |out, replay| out.replay(replay));
@@ -172,6 +175,9 @@ fn decode_slot(endpoint: Name, received: Timestamp, from: &mut Reader) -> Option
         changed_at: time(from)?,
         born_at: time(from)?,
         attempts: from.small()?,
+        probes: from.small()?,
+        tried_at: from.option(time)?,
+        out_of_order: from.flag()?,
         last_status: Some(from.small()?).filter(|status| *status != 0),
         last_failure: match from.byte()? {
             0 => None,

@@ -51,7 +51,7 @@ use tags::{Manifest, Merge};
 pub(super) const VALUE_MAX_BYTES: usize = 2048;
 /// A head with 16 slots of at most 72 bytes each stays under [`VALUE_MAX_BYTES`].
 const SLOTS_PER_CHUNK: usize = 16;
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// The index.
 pub(super) struct Index {
@@ -547,7 +547,8 @@ fn decode_waiting(key: &[u8], value: &[u8]) -> Option<Active> {
     let event = event_of(key.get(11..)?)?;
     let slot = u16::from_be_bytes(*key.get(27..)?.first_chunk()?);
     let mut from = Reader::new(Bytes::copy_from_slice(value));
-    Some(Active { due, id: event.delivery(slot), attempts: from.small()?, born_at: from.time()? })
+    let (attempts, born_at) = (from.small()?, from.time()?);
+    Some(Active { due, attempts, ..Active::fresh(event.delivery(slot), born_at, None) })
 }
 
 fn event_of(bytes: &[u8]) -> Option<EventId> {
