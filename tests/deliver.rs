@@ -9,14 +9,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use backstop::core::attempt::{
-    Answer, FailureClass, RESPONSE_HEADERS_KEPT_MAX_BYTES, RESPONSE_KEPT_MAX_BYTES, Reply, StatusSet,
-};
+use backstop::core::attempt::{Answer, FailureClass, RESPONSE_HEADERS_KEPT_MAX_BYTES, RESPONSE_KEPT_MAX_BYTES, Reply};
 use backstop::core::endpoint::Endpoint;
 use backstop::core::event::{Draft, Event, Header};
 use backstop::core::id::{EventId, ReplayId};
 use backstop::core::name::Name;
-use backstop::core::retry::RetryPolicy;
 use backstop::core::sign::{Secret, Signing};
 use backstop::core::timestamp::Timestamp;
 use backstop::deliver::HttpTransport;

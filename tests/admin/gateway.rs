@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backstop::admin::auth::Token;
 use backstop::admin::{AdminState, routes};
-use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
+use backstop::core::attempt::{Answer, Failure, FailureClass, Reply};
 use backstop::core::endpoint::Endpoint;
 use backstop::core::event::{Draft, Header};
 use backstop::core::id::EventId;
@@ -19,6 +19,7 @@ use backstop::core::route::{Route, RouteTable};
 use backstop::core::scheduler::Limits;
 use backstop::core::sign::{Secret, Signing};
 use backstop::core::timestamp::Timestamp;
+use backstop::core::window::Concurrency;
 use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
 use backstop::journal::memory::MemoryJournal;
 use backstop::telemetry::Intake;
