@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::core::attempt::{Attempt, Outcome, Reply};
+use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
+use crate::core::breaker::Circuit;
 use crate::core::delivery::{Reason, Step};
 use crate::core::id::DeliveryId;
 use crate::core::name::Name;
+use crate::core::standing::Standing;
+use crate::core::timestamp::Timestamp;
 
 /// Begins to write logs to stderr: one JSON object a line, or text for people.
 ///
@@ -70,6 +73,8 @@ pub fn attempt(about: &About, attempt: &Attempt, step: Step, reason: Reason) {
                 failure = failure.map(|failure| failure.class.as_str()),
                 detail = failure.map(|failure| failure.detail.as_str()),
                 outcome = attempt.outcome.as_str(),
+                probe = attempt.probe,
+                out_of_order = attempt.out_of_order,
                 took_ms = attempt.took_ms,
                 next,
                 reason = reason.as_str(),
@@ -79,6 +84,32 @@ pub fn attempt(about: &About, attempt: &Attempt, step: Step, reason: Reason) {
         };
     }
     if attempt.outcome == Outcome::Delivered { line!(info) } else { line!(warn) }
+}
+
+/// A line for every change of how an endpoint stands.
+pub fn standing(endpoint: &Name, standing: &Standing) {
+    let Standing { pause, circuit, held_until, .. } = standing;
+    let paused = pause.as_ref().map(|pause| pause.cause.as_str());
+    let silent_until = Some(held_until.to_string()).filter(|_| *held_until > Timestamp::ZERO);
+    match circuit {
+        Circuit::Closed => tracing::info!(%endpoint, circuit = "closed", paused, silent_until, "endpoint"),
+        Circuit::HalfOpen { allowed, .. } => {
+            tracing::info!(%endpoint, circuit = "half_open", allowed, paused, silent_until, "endpoint");
+        }
+        Circuit::Open { since, cause, sign, probe_at, probes } => tracing::warn!(
+            %endpoint,
+            circuit = "open",
+            cause = cause.as_str(),
+            status = sign.status(),
+            failure = sign.failure().map(FailureClass::as_str),
+            %since,
+            %probe_at,
+            probes,
+            paused,
+            silent_until,
+            "endpoint"
+        ),
+    }
 }
 
 /// Why a request was turned away at the door.

@@ -85,15 +85,25 @@ impl RetryPolicy {
         if failed.attempt >= self.attempts_max {
             return (Step::GiveUp, Reason::AttemptsExhausted);
         }
-        let ceiling = u64::try_from(self.interval(failed.attempt).as_millis()).unwrap_or(u64::MAX);
-        let jittered = Duration::from_millis(rng.u64(0..=ceiling));
-        let asked = failed.retry_after.map(|span| span.min(self.retry_after_max));
-        let due = now.after(asked.map_or(jittered, |asked| asked.max(jittered)));
+        let due = self.next_due(now, failed, rng);
         if due > failed.born_at.after(self.age_max) {
             return (Step::GiveUp, Reason::AgeExceeded);
         }
-        let reason = if asked.is_some() { Reason::RetryAfter } else { Reason::Backoff };
+        let reason = if failed.retry_after.is_some() { Reason::RetryAfter } else { Reason::Backoff };
         (Step::Retry { due }, reason)
+    }
+
+    /// What follows a probe that failed at `now`: another try, always. It says something about the endpoint,
+    /// nothing about the delivery, which must not pay for it.
+    pub fn after_probe(&self, now: Timestamp, failed: Failed, rng: &mut fastrand::Rng) -> (Step, Reason) {
+        (Step::Retry { due: self.next_due(now, failed, rng) }, Reason::ProbeFailed)
+    }
+
+    fn next_due(&self, now: Timestamp, failed: Failed, rng: &mut fastrand::Rng) -> Timestamp {
+        let ceiling = u64::try_from(self.interval(failed.attempt).as_millis()).unwrap_or(u64::MAX);
+        let jittered = Duration::from_millis(rng.u64(0..=ceiling));
+        let asked = failed.retry_after.map(|span| span.min(self.retry_after_max));
+        now.after(asked.map_or(jittered, |asked| asked.max(jittered)))
     }
 }
 

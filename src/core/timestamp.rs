@@ -46,6 +46,16 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// This time moved along with a wall clock that jumped by so many milliseconds. "Never" and "as early as
+    /// possible" stay what they are.
+    #[must_use]
+    pub const fn shifted(self, by: i64) -> Self {
+        match self {
+            Self::ZERO | Self::MAX => self,
+            Self(millis) => Self(millis.saturating_add_signed(by)),
+        }
+    }
+
     /// Reads an RFC 3339 time with any offset. `None` if it is not one, or lies before 1970.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {

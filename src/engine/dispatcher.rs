@@ -16,11 +16,13 @@ use super::committer::Committer;
 use super::recent::Recent;
 use super::{Clock, Health, NotDone, Sending, Transport, read_blocking, supervise};
 use crate::core::attempt::{Attempt, Failure, FailureClass, Outcome, Reply};
+use crate::core::delivery::Delivery;
 use crate::core::endpoint::Endpoint;
-use crate::core::event::Event;
-use crate::core::id::{DeliveryId, EventId, ReplayId};
+use crate::core::event::{Event, KeyTag};
+use crate::core::id::{DeliveryId, ReplayId};
 use crate::core::name::Name;
-use crate::core::scheduler::{Active, Dispatch, Fresh, LaneView, Limits, Refill, Scheduler, Transition};
+use crate::core::scheduler::{Active, Dispatch, Fresh, LaneView, Limits, Lot, Refill, Scheduler, Transition, Wait};
+use crate::core::standing::Pause;
 use crate::core::timestamp::{Timestamp, duration_millis};
 use crate::journal::{Change, Journal, JournalError, Receipt, Settlement};
 use crate::telemetry::{self, About};
@@ -33,6 +35,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(5);
 const MARK_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait before asking again a journal that could not be read.
 const REFILL_PAUSE: Duration = Duration::from_secs(1);
+/// A wall clock that parts from the steady one by more than this has been set.
+const JUMP_MIN: Duration = Duration::from_millis(500);
 
 /// What the dispatcher is told.
 pub(super) enum Command {
@@ -49,14 +53,20 @@ pub(super) enum Command {
     /// The journal's answers.
     Fresh(Name, Fresh),
     Waiting(Name, Vec<Active>, bool),
+    Line(Name, KeyTag, Fresh),
     /// Take this delivery out and commit that, if it is not on its way.
     Cancel {
         id: DeliveryId,
         endpoint: Name,
         reply: oneshot::Sender<Result<Receipt, NotDone>>,
     },
+    /// Send nothing to this endpoint, or send again; answer when that is durable.
+    Pause(Name, Pause, oneshot::Sender<Result<(), JournalError>>),
+    Resume(Name, oneshot::Sender<Result<(), JournalError>>),
     /// How do the lanes stand?
     Lanes(oneshot::Sender<Vec<LaneView>>),
+    /// What do these deliveries wait for?
+    Waits(Vec<Delivery>, oneshot::Sender<Vec<Option<Wait>>>),
     /// A cancellation is decided and on disk.
     Cancelled {
         id: DeliveryId,
@@ -84,17 +94,24 @@ struct Dispatcher {
     scheduler: Scheduler,
     recent: Recent,
     marked_at: Timestamp,
+    /// The wall clock and the steady one, when they were last compared.
+    clocks: (Timestamp, Duration),
     stopping: Option<oneshot::Sender<()>>,
 }
 
 /// Starts the loop on the current runtime. It ends after [`Command::Stop`].
 pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
-    let mut endpoints: Vec<(Endpoint, EventId)> =
-        parts.endpoints.values().map(|endpoint| ((**endpoint).clone(), parts.journal.mark(&endpoint.name))).collect();
-    endpoints.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-    let scheduler = Scheduler::new(parts.limits, endpoints);
+    let journal = &parts.journal;
+    let lot = |endpoint: &Arc<Endpoint>| {
+        let (mark, standing) = (journal.mark(&endpoint.name), journal.standing(&endpoint.name));
+        Lot { endpoint: (**endpoint).clone(), mark, standing }
+    };
+    let mut lots: Vec<Lot> = parts.endpoints.values().map(lot).collect();
+    lots.sort_by(|one, other| one.endpoint.name.cmp(&other.endpoint.name));
+    let scheduler = Scheduler::new(parts.limits, lots);
     let recent = Recent::new(parts.recent_max_bytes);
-    let dispatcher = Dispatcher { parts, scheduler, recent, marked_at: Timestamp::ZERO, stopping: None };
+    let clocks = (parts.clock.now(), parts.clock.steady());
+    let dispatcher = Dispatcher { parts, scheduler, recent, marked_at: Timestamp::ZERO, clocks, stopping: None };
     let health = dispatcher.parts.health.clone();
     supervise("the dispatcher", health, dispatcher.run(commands));
 }
@@ -104,10 +121,12 @@ impl Dispatcher {
         let mut batch = Vec::with_capacity(COMMANDS_MAX);
         loop {
             let now = self.parts.clock.now();
+            self.compare_clocks(now);
             if self.stopping.is_none() {
                 self.dispatch(now);
                 self.refill();
             }
+            self.remember_standings(None);
             self.mark(now);
             if self.scheduler.in_flight() == 0
                 && let Some(stopped) = self.stopping.take()
@@ -143,10 +162,26 @@ impl Dispatcher {
             Command::Dropped(id) => self.scheduler.handle_dropped(id),
             Command::Cancelled { id, endpoint } => self.scheduler.handle_cancelled(id, &endpoint),
             Command::Fresh(endpoint, fresh) => self.scheduler.handle_fresh(&endpoint, fresh),
-            Command::Waiting(endpoint, waiting, end) => self.scheduler.handle_waiting(&endpoint, &waiting, end),
+            Command::Line(endpoint, key, fresh) => self.scheduler.handle_line(&endpoint, key, fresh),
+            Command::Waiting(endpoint, waiting, end) => {
+                self.scheduler.handle_waiting(self.parts.clock.now(), &endpoint, &waiting, end);
+            }
+            Command::Pause(endpoint, pause, reply) => {
+                self.scheduler.handle_paused(&endpoint, pause);
+                self.remember_standings(Some((endpoint, reply)));
+            }
+            Command::Resume(endpoint, reply) => {
+                self.scheduler.handle_resumed(self.parts.clock.now(), &endpoint);
+                self.remember_standings(Some((endpoint, reply)));
+            }
             Command::Cancel { id, endpoint, reply } => self.handle_cancel(id, endpoint, reply),
             Command::Lanes(reply) => {
-                let _heard = reply.send(self.scheduler.lanes().collect()).is_ok();
+                let _heard = reply.send(self.scheduler.lanes(self.parts.clock.now()).collect()).is_ok();
+            }
+            Command::Waits(deliveries, reply) => {
+                let now = self.parts.clock.now();
+                let waits = deliveries.iter().map(|delivery| self.scheduler.wait(now, delivery)).collect();
+                let _heard = reply.send(waits).is_ok();
             }
             Command::Stop(reply) => self.stopping = Some(reply),
         }
@@ -155,7 +190,8 @@ impl Dispatcher {
     fn handle_accepted(&mut self, event: Arc<Event>) {
         for (slot, endpoint) in event.draft.endpoints.iter().enumerate() {
             let Ok(slot) = u16::try_from(slot) else { break };
-            self.scheduler.handle_accepted(event.id.delivery(slot), endpoint, event.received_at);
+            let key = event.draft.key.as_deref();
+            self.scheduler.handle_accepted(event.id.delivery(slot), endpoint, event.received_at, key);
         }
         self.recent.add(event);
     }
@@ -233,6 +269,39 @@ impl Dispatcher {
         }
     }
 
+    /// Has changed standings written down; `reply` hears of its endpoint's.
+    fn remember_standings(&mut self, mut reply: Option<(Name, oneshot::Sender<Result<(), JournalError>>)>) {
+        while let Some((endpoint, standing)) = self.scheduler.poll_standing() {
+            telemetry::standing(&endpoint, &standing);
+            let reply = reply.take_if(|(asked, _)| *asked == endpoint);
+            self.parts.committer.commit_then(Change::Stand { endpoint, standing }, move |result| match reply {
+                Some((_, reply)) => {
+                    let _heard = reply.send(result.map(|_| ())).is_ok();
+                }
+                // The journal has failed, and the process is ending: the next one learns it again.
+                None => drop(result),
+            });
+        }
+        // Nothing has changed: it stands on disk as asked.
+        if let Some((_, reply)) = reply {
+            let _heard = reply.send(Ok(())).is_ok();
+        }
+    }
+
+    /// Has every wait move along when the wall clock was set: neither a storm nor a stall comes of it.
+    fn compare_clocks(&mut self, now: Timestamp) {
+        let steady = self.parts.clock.steady();
+        let (wall_before, steady_before) = std::mem::replace(&mut self.clocks, (now, steady));
+        let expected = wall_before.after(steady.saturating_sub(steady_before));
+        let (ahead, back) = (now.since(expected), expected.since(now));
+        if ahead.max(back) >= JUMP_MIN {
+            let by = i64::try_from(duration_millis(ahead)).unwrap_or(i64::MAX)
+                - i64::try_from(duration_millis(back)).unwrap_or(i64::MAX);
+            tracing::warn!(by_ms = by, "the wall clock was set; waits go on as they were");
+            self.scheduler.handle_clock_jump(by);
+        }
+    }
+
     fn mark(&mut self, now: Timestamp) {
         if now.since(self.marked_at) >= MARK_PERIOD || now < self.marked_at {
             self.marked_at = now;
@@ -257,6 +326,10 @@ async fn ask(journal: Arc<dyn Journal>, refill: Refill) -> Result<Command, Journ
             Refill::Fresh { endpoint, after, limit } => {
                 let fresh = journal.fresh(&endpoint, after, limit)?;
                 Command::Fresh(endpoint, fresh)
+            }
+            Refill::Line { endpoint, key, after, limit } => {
+                let fresh = journal.fresh_of_key(&endpoint, key, after, limit)?;
+                Command::Line(endpoint, key, fresh)
             }
             Refill::Waiting { endpoint, limit } => {
                 let (waiting, end) = journal.waiting(&endpoint, limit)?;
@@ -304,7 +377,8 @@ impl Try {
         };
         let took_ms = u32::try_from(duration_millis(began.elapsed())).unwrap_or(u32::MAX);
         let outcome = if lost { Outcome::Permanent } else { Outcome::classify(&reply, &self.endpoint.permanent) };
-        (about, Attempt { number, started_at, took_ms, reply, outcome, probe: false, out_of_order: false })
+        let Dispatch { probe, out_of_order, .. } = self.dispatch;
+        (about, Attempt { number, started_at, took_ms, reply, outcome, probe, out_of_order })
     }
 
     /// The event, from memory or from the journal. `None` if it is lost.

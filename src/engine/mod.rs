@@ -25,15 +25,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
 use crate::core::endpoint::Endpoint;
-use crate::core::event::{Draft, Event};
+use crate::core::delivery::Delivery;
+use crate::core::event::{Draft, Event, cut};
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::{Replay, ReplayState};
 use crate::core::route::RouteTable;
-use crate::core::scheduler::{LaneView, Limits};
+use crate::core::scheduler::{LaneView, Limits, Wait};
+use crate::core::standing::{NOTE_LEN_MAX, Pause, PauseCause};
 use crate::core::timestamp::Timestamp;
-use crate::journal::{Change, Journal, JournalError, Receipt, Redelivery};
+use crate::journal::{Change, Journal, JournalError, Query, Receipt, Redelivery};
 use committer::Committer;
 use dispatcher::Command;
 use replayer::Replayer;
@@ -42,13 +44,22 @@ use replayer::Replayer;
 pub trait Clock: Send + Sync + 'static {
     /// Now, by the wall clock.
     fn now(&self) -> Timestamp;
+
+    /// Time that passed since some beginning; unlike the wall clock it is never set.
+    fn steady(&self) -> Duration;
 }
 
-/// The machine's clock.
+/// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    fn steady(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+    }
+
     fn now(&self) -> Timestamp {
         #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
         let now = std::time::SystemTime::now();
@@ -139,6 +150,17 @@ pub struct Accepted {
     pub id: EventId,
     /// Whether it was there already.
     pub duplicate: bool,
+}
+
+/// What became of a page of deliveries that were to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cancelled {
+    /// Taken back.
+    pub cancelled: u64,
+    /// On their way, and left alone.
+    pub in_flight: u64,
+    /// Behind which the next page begins; `None` at the end.
+    pub next: Option<DeliveryId>,
 }
 
 /// Why an event is not taken now. The sender should come again: nothing was lost, nothing acknowledged.
@@ -352,6 +374,67 @@ impl Engine {
         read: impl FnOnce(&dyn Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         read_blocking(Arc::clone(&self.shared.journal), read).await
+    }
+
+    /// Takes back every delivery of `query`'s page that is still scheduled; for more, ask again behind it.
+    ///
+    /// Deliveries on their way are left alone.
+    pub async fn cancel_page(&self, query: Query<DeliveryId>) -> Result<Cancelled, NotDone> {
+        let page = self.read(move |journal| journal.deliveries(&query)).await?;
+        let mut cancelled = Cancelled { next: page.next, ..Cancelled::default() };
+        let waiting = page.items.into_iter().map(|(_, delivery)| delivery).filter(|it| !it.state.is_terminal());
+        let asked: Vec<_> = waiting
+            .map(|Delivery { id, endpoint, .. }| {
+                let (reply, answer) = oneshot::channel();
+                self.tell(Command::Cancel { id, endpoint, reply });
+                answer
+            })
+            .collect();
+        for answer in asked {
+            match answer.await.unwrap_or(Err(NotDone::Journal(JournalError::Closed))) {
+                Ok(Receipt::Done) => cancelled.cancelled += 1,
+                // It has ended meanwhile.
+                Ok(_) => {}
+                Err(NotDone::InFlight) => cancelled.in_flight += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(cancelled)
+    }
+
+    /// Sends nothing more to an endpoint until it is resumed; its deliveries wait and spend nothing. On `Ok` that
+    /// is durable. What is on its way ends.
+    pub async fn pause(&self, endpoint: &Name, note: &str) -> Result<(), NotDone> {
+        let since = self.shared.clock.now();
+        let pause = Pause { since, cause: PauseCause::Operator, note: cut(note, NOTE_LEN_MAX).to_owned() };
+        self.stand(endpoint, |endpoint, reply| Command::Pause(endpoint, pause, reply)).await
+    }
+
+    /// Sends to a paused endpoint again, few at first. On `Ok` that is durable.
+    pub async fn resume(&self, endpoint: &Name) -> Result<(), NotDone> {
+        self.stand(endpoint, Command::Resume).await
+    }
+
+    async fn stand(
+        &self,
+        endpoint: &Name,
+        command: impl FnOnce(Name, oneshot::Sender<Result<(), JournalError>>) -> Command,
+    ) -> Result<(), NotDone> {
+        if !self.shared.endpoints.contains_key(endpoint) {
+            return Err(NotDone::UnknownEndpoint(endpoint.clone()));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(endpoint.clone(), reply));
+        Ok(answer.await.unwrap_or(Err(JournalError::Closed))?)
+    }
+
+    /// What each of these deliveries waits for; `None` for one that has ended or whose endpoint the config does
+    /// not name.
+    pub async fn waits(&self, deliveries: Vec<Delivery>) -> Vec<Option<Wait>> {
+        let count = deliveries.len();
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Waits(deliveries, reply));
+        answer.await.unwrap_or_else(|_| vec![None; count])
     }
 
     /// How each endpoint's lane stands.

@@ -44,6 +44,10 @@ impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
 }
 
 /// Endpoints by name: `healthy` answers 200, `gone` 410 with bytes, `flaky` cannot be reached, `slow`

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,12 +36,20 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONG, what).await.unwrap()
 }
 
-/// A clock that moves when it is told to.
-struct HandClock(AtomicU64);
+/// A clock that moves when it is told to, and can be set.
+struct HandClock {
+    steady: AtomicU64,
+    set_by: AtomicI64,
+}
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        let steady = Timestamp::from_millis(self.steady.load(Ordering::SeqCst));
+        steady.shifted(self.set_by.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.steady.load(Ordering::SeqCst))
     }
 }
 
@@ -172,7 +180,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let clock = Arc::new(HandClock(AtomicU64::new(START_MS)));
+        let clock = Arc::new(HandClock { steady: AtomicU64::new(START_MS), set_by: AtomicI64::new(0) });
         Self { memory: Arc::default(), diary: Arc::new(Mutex::default()), clock }
     }
 

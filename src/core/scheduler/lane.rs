@@ -1,30 +1,58 @@
-//! A lane: what one endpoint has waiting, bounded.
+//! A lane: one endpoint, and everything that decides whether a delivery to it may go now.
 //!
-//! First-time deliveries come in the order of their events and are found again in the journal by a
-//! cursor: everything up to `after` is held here, on its way, or done. Waiting ones (retries, replays)
-//! are the earliest due; later ones may stand in the journal only.
+//! Asked in this order: is it paused; did it ask for silence; what does its circuit admit; is the window
+//! full; does the rate allow it; and then which delivery: first-time and due ones alternate, none before
+//! an earlier one of its line. What there is to send is the [`Queue`]'s matter, who waits for whom the
+//! [`Lines`]'.
+//!
+//! A delivery sent while the circuit is not closed is a probe: if it fails it spends none of its attempts.
+//! No delivery ages while its endpoint cannot take it: age counts from when the endpoint last came back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Active, Fresh, LaneView, Refill};
-use crate::core::delivery::Reason;
+use super::lines::{Freed, Lines};
+use super::queue::Queue;
+use super::view::{LaneView, On};
+use super::{Active, Fresh, Limits, Lot, Refill};
+use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
+use crate::core::breaker::{Admission, Breaker, Circuit, Sign, Verdict};
+use crate::core::delivery::{Reason, Step};
 use crate::core::endpoint::Endpoint;
+use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
+use crate::core::rate::Bucket;
+use crate::core::retry::Failed;
+use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
+use crate::core::window::Window;
 
 /// How long a throttled endpoint that names no time is left alone.
 const HOLD_DEFAULT: Duration = Duration::from_secs(1);
+/// A silence shorter than this is over before a restart is: it is not worth remembering on disk.
+const HOLD_REMEMBERED_MIN: Duration = Duration::from_secs(5);
 
 /// What a lane has to say when it is its turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Take {
     /// Send this.
-    Send { active: Active, first_time: bool },
+    Send(Flight),
     /// Nothing before then.
     Wait { until: Timestamp },
     /// Nothing until something changes.
     Nothing,
+}
+
+/// A delivery on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flight {
+    pub(super) active: Active,
+    pub(super) first_time: bool,
+    pub(super) probe: bool,
+    pub(super) out_of_order: bool,
+    pub(super) sent_at: Timestamp,
+    /// Whether the window was full with it.
+    pub(super) was_full: bool,
 }
 
 #[derive(Debug)]
@@ -32,163 +60,337 @@ pub(super) struct Lane {
     pub(super) endpoint: Endpoint,
     pub(super) in_turn: bool,
     pub(super) alarm: Option<Timestamp>,
-    active_max: usize,
-    fresh: VecDeque<Active>,
-    /// Events up to this one are held, on their way, or done.
-    after: EventId,
-    /// Set while first-time deliveries after `after` may stand in the journal only: the newest known.
-    behind: Option<EventId>,
-    waiting: BTreeSet<Active>,
-    /// Waiting deliveries due at or after this may stand in the journal only.
-    horizon: Option<Timestamp>,
-    /// The earliest one left to the journal while the journal was being asked.
-    missed: Option<Timestamp>,
-    /// While the journal is asked for first-time deliveries: what was cancelled since.
-    refilling_fresh: Option<BTreeSet<DeliveryId>>,
-    /// While the journal is asked for waiting ones: what was cancelled or settled since.
-    refilling_waiting: Option<BTreeSet<DeliveryId>>,
+    /// How it stands has changed since that was last asked for.
+    pub(super) has_news: bool,
+    queue: Queue,
+    lines: Lines,
+    /// Waiting deliveries of later events than the queue has come to: an earlier one of their line may still come.
+    early: BTreeMap<DeliveryId, Active>,
     /// Taken out to be cancelled; until that is on disk they are neither sent nor passed by the mark.
-    cancelling: BTreeSet<DeliveryId>,
+    cancelling: BTreeMap<DeliveryId, Option<KeyTag>>,
     first_flights: BTreeSet<EventId>,
     in_flight: usize,
-    held_until: Timestamp,
     waiting_goes_next: bool,
+    breaker: Breaker,
+    window: Window,
+    bucket: Option<Bucket>,
+    pause: Option<Pause>,
+    held_since: Timestamp,
+    held_until: Timestamp,
+    available_since: Timestamp,
 }
 
 impl Lane {
-    pub(super) fn new(endpoint: Endpoint, mark: EventId, active_max: usize) -> Self {
-        assert!(endpoint.concurrency.min > 0, "an endpoint with no slot would wait for ever");
+    pub(super) fn new(lot: Lot, limits: Limits) -> Self {
+        let Lot { endpoint, mark, standing } = lot;
+        let lines = Lines::new(endpoint.order, endpoint.order_hold_max, limits.active_max);
+        let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
-            endpoint,
             in_turn: false,
             alarm: None,
-            active_max,
-            fresh: VecDeque::new(),
-            after: mark,
-            behind: Some(EventId::MIN),
-            waiting: BTreeSet::new(),
-            horizon: Some(Timestamp::ZERO),
-            missed: None,
-            refilling_fresh: None,
-            refilling_waiting: None,
-            cancelling: BTreeSet::new(),
+            has_news: false,
+            queue: Queue::new(mark, limits.active_max, waiting_max),
+            lines,
+            early: BTreeMap::new(),
+            cancelling: BTreeMap::new(),
             first_flights: BTreeSet::new(),
             in_flight: 0,
-            held_until: Timestamp::ZERO,
             waiting_goes_next: false,
+            breaker: Breaker::new(endpoint.breaker.clone(), standing.circuit),
+            window: Window::new(endpoint.concurrency),
+            bucket: endpoint.rate.map(Bucket::new),
+            pause: standing.pause,
+            held_since: standing.available_since,
+            held_until: standing.held_until,
+            available_since: standing.available_since,
+            endpoint,
         }
     }
 
     pub(super) fn push_fresh(&mut self, active: Active) {
-        let event = active.id.event;
-        if event <= self.after {
-            return; // a refill has already brought it
-        }
-        if self.behind.is_some() || self.fresh.len() >= self.active_max {
-            self.behind = self.behind.max(Some(event));
-        } else {
-            self.after = event;
-            if !self.cancelling.contains(&active.id) {
-                self.fresh.push_back(active);
-            }
-        }
+        self.queue.push_fresh(active, self.cancelling.contains_key(&active.id));
     }
 
     /// Holds a waiting delivery, or leaves it to the journal if earlier ones fill the lane.
-    pub(super) fn push_waiting(&mut self, active: Active) {
-        if self.horizon.is_some_and(|horizon| active.due >= horizon) {
-            self.leave_to_journal(active.due);
+    fn push_waiting(&mut self, active: Active) {
+        if self.queue.is_beyond(active.due) && !self.lines.are_kept() {
+            self.queue.leave_to_journal(active.due);
         } else {
-            self.insert_waiting(active);
+            self.hold_waiting(active);
         }
     }
 
-    fn insert_waiting(&mut self, active: Active) {
-        self.waiting.insert(active);
-        if self.waiting.len() > self.active_max
-            && let Some(last) = self.waiting.pop_last()
-        {
-            self.leave_to_journal(last.due);
-        }
+    fn hold_waiting(&mut self, active: Active) {
+        self.lines.note_waiting(&active);
+        let others = self.early.len() + self.lines.waiting();
+        self.queue.insert_waiting(active, others);
     }
 
-    /// Something waits from `due` on that stands in the journal only.
+    /// A replay made something, due now, that stands in the journal only.
     pub(super) fn leave_to_journal(&mut self, due: Timestamp) {
-        self.horizon = earlier(self.horizon, due);
-        if self.refilling_waiting.is_some() {
-            self.missed = earlier(self.missed, due);
-        }
+        self.queue.leave_to_journal(due);
     }
 
     pub(super) fn take(&mut self, now: Timestamp) -> Take {
-        if self.in_flight >= self.endpoint.concurrency.max {
-            return Take::Nothing;
-        }
-        if self.held_until > now {
-            return Take::Wait { until: self.held_until };
-        }
-        let waiting_due = self.waiting.first().map(|first| first.due);
-        let waiting_is_due = waiting_due.is_some_and(|due| due <= now);
-        let waiting_first = waiting_is_due && self.waiting_goes_next;
-        let first_time = !waiting_first && !self.fresh.is_empty();
-        let taken = if first_time {
-            self.fresh.pop_front()
-        } else if waiting_is_due {
-            self.waiting.pop_first()
-        } else {
-            None
+        let probe = match self.gate(now) {
+            Ok(probe) => probe,
+            Err(closed) => return closed,
         };
-        match (taken, waiting_due) {
-            (Some(active), _) => {
-                self.depart(active, first_time);
-                Take::Send { active, first_time }
+        let freed = self.lines.expire(now, self.available_since);
+        self.take_back(freed);
+        match self.choose(now) {
+            Some((active, first_time)) => Take::Send(self.depart(now, active, first_time, probe)),
+            None => {
+                let waiting_due = self.queue.first_waiting().map(|first| first.due).filter(|due| *due > now);
+                let next = waiting_due.into_iter().chain(self.lines.next_expiry()).min();
+                next.map_or(Take::Nothing, |until| Take::Wait { until })
             }
-            (None, Some(until)) => Take::Wait { until },
-            (None, None) => Take::Nothing,
         }
     }
 
-    fn depart(&mut self, active: Active, first_time: bool) {
+    /// Whether anything may go now, and if so whether as a probe.
+    fn gate(&self, now: Timestamp) -> Result<bool, Take> {
+        if self.pause.is_some() {
+            return Err(Take::Nothing);
+        }
+        if self.held_until > now {
+            return Err(Take::Wait { until: self.held_until });
+        }
+        let probe = match self.breaker.admits(now, self.in_flight) {
+            Admission::Free => false,
+            Admission::Probe => true,
+            Admission::Until(until) => return Err(Take::Wait { until }),
+            Admission::Busy => return Err(Take::Nothing),
+        };
+        if !probe && self.in_flight >= self.window.limit() {
+            return Err(Take::Nothing);
+        }
+        match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
+            Some(until) => Err(Take::Wait { until }),
+            None => Ok(probe),
+        }
+    }
+
+    /// The delivery that goes next, taken out of the queue. Those who are not first in their line are set aside.
+    fn choose(&mut self, now: Timestamp) -> Option<(Active, bool)> {
+        self.admit_early();
+        let mut fresh_is_blocked = self.lines.are_kept() && !self.queue.knows_all_waiting();
+        loop {
+            let is_due = self.queue.first_waiting().is_some_and(|first| first.due <= now);
+            let has_fresh = !fresh_is_blocked && self.queue.first_fresh().is_some();
+            let first_time = has_fresh && !(is_due && self.waiting_goes_next);
+            let next =
+                if first_time { self.queue.first_fresh() } else { self.queue.first_waiting().filter(|_| is_due) };
+            let active = *next?;
+            let tag = self.lines.tag(&active);
+            let is_first = tag.is_none_or(|tag| self.lines.is_first(tag, active.id));
+            if first_time && !is_first && !self.lines.are_by_key() {
+                // All stand in one line: setting aside would only move the queue.
+                fresh_is_blocked = true;
+                continue;
+            }
+            if first_time {
+                self.queue.pop_fresh()
+            } else {
+                self.queue.pop_waiting()
+            };
+            match tag {
+                Some(_) if !first_time && active.id.event > self.queue.looked_at() => {
+                    self.early.insert(active.id, active);
+                }
+                Some(tag) if !is_first => self.lines.set_aside(tag, active, first_time),
+                _ => return Some((active, first_time)),
+            }
+            if first_time {
+                self.admit_early();
+            }
+        }
+    }
+
+    /// Lets those go on whom nothing can come before any more.
+    fn admit_early(&mut self) {
+        while let Some((id, _)) = self.early.first_key_value()
+            && id.event <= self.queue.looked_at()
+            && let Some((_, active)) = self.early.pop_first()
+        {
+            self.hold_waiting(active);
+        }
+    }
+
+    fn take_back(&mut self, freed: Vec<Freed>) {
+        for Freed { active, first_time } in freed {
+            if first_time { self.queue.push_ready(active) } else { self.hold_waiting(active) }
+        }
+    }
+
+    fn depart(&mut self, now: Timestamp, active: Active, first_time: bool, probe: bool) -> Flight {
         self.waiting_goes_next = first_time;
         self.in_flight += 1;
         if first_time {
             self.first_flights.insert(active.id.event);
         }
+        let mut out_of_order = false;
+        if let Some(tag) = self.lines.tag(&active) {
+            out_of_order = self.lines.passes(tag, active.id);
+            self.lines.depart(tag, active.id);
+        }
+        self.breaker.handle_sent(probe);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(now);
+        }
+        let was_full = self.in_flight >= self.window.limit();
+        Flight { active, first_time, probe, out_of_order, sent_at: now, was_full }
     }
 
-    /// A flight's outcome is on disk.
-    pub(super) fn land(&mut self, active: Active, first_time: bool) {
+    /// What an attempt says about its delivery, and about the endpoint.
+    pub(super) fn decide(
+        &mut self,
+        now: Timestamp,
+        flight: &Flight,
+        attempt: &Attempt,
+        rng: &mut fastrand::Rng,
+    ) -> (Step, Reason) {
+        let retry_after = match &attempt.reply {
+            Reply::Answer(answer) => answer.retry_after,
+            Reply::Failure(_) => None,
+        };
+        let Active { attempts, probes, born_at, .. } = flight.active;
+        // A clock that was set between two processes can leave more probes than attempts to nobody's harm.
+        let spent = attempts.saturating_sub(probes);
+        let failed = Failed { attempt: spent + 1, born_at: born_at.max(self.available_since), retry_after };
+        self.learn(now, flight, attempt, rng);
+        match attempt.outcome {
+            Outcome::Delivered => (Step::Succeed, Reason::Acknowledged),
+            Outcome::Permanent => (Step::GiveUp, Self::permanent_reason(attempt.status())),
+            Outcome::Throttled | Outcome::Retryable | Outcome::MaybeDelivered => {
+                if attempt.outcome == Outcome::Throttled {
+                    self.hold(now, retry_after);
+                }
+                match flight.probe {
+                    true => self.endpoint.retry.after_probe(now, failed, rng),
+                    false => self.endpoint.retry.after_failure(now, failed, rng),
+                }
+            }
+        }
+    }
+
+    /// What an attempt says about the endpoint: to its circuit and its window.
+    fn learn(&mut self, now: Timestamp, flight: &Flight, attempt: &Attempt, rng: &mut fastrand::Rng) {
+        let sign = match &attempt.reply {
+            Reply::Answer(answer) => Sign::Status(answer.status),
+            Reply::Failure(failure) => Sign::Failure(failure.class),
+        };
+        let verdict = match (attempt.outcome, sign) {
+            // Nothing was sent: that is our fault, not the endpoint's.
+            (_, Sign::Failure(FailureClass::NotSent)) => Verdict::Neutral,
+            (Outcome::Permanent, Sign::Status(410)) => {
+                self.pause_as_gone(now);
+                Verdict::Neutral
+            }
+            // It refused this delivery as its policy expects: it is there.
+            (Outcome::Delivered | Outcome::Permanent, _) => Verdict::Success,
+            (Outcome::Throttled, _) => Verdict::Throttled,
+            (Outcome::Retryable | Outcome::MaybeDelivered, sign) => Verdict::Failure(sign),
+        };
+        match (verdict, sign) {
+            (Verdict::Success, _) => self.window.handle_success(now, flight.sent_at, flight.was_full),
+            (Verdict::Throttled, _) | (Verdict::Failure(_), Sign::Failure(_) | Sign::Status(408 | 425 | 500..)) => {
+                self.window.handle_overload(now, flight.sent_at);
+            }
+            (Verdict::Failure(_) | Verdict::Neutral, _) => {}
+        }
+        let was_closed = self.breaker.is_closed();
+        let limit = self.window.limit();
+        if self.breaker.handle_result(now, flight.sent_at, flight.probe, verdict, limit, rng) {
+            self.has_news = true;
+            match (was_closed, self.breaker.is_closed()) {
+                (true, false) => self.window.restart(),
+                (false, true) => self.available_since = now,
+                _ => {}
+            }
+        }
+    }
+
+    /// A flight's outcome is on disk (`decided`), or was not taken (`None`).
+    pub(super) fn land(&mut self, flight: &Flight, decided: Option<Step>) {
         assert!(self.in_flight > 0, "what lands was on its way");
+        let active = flight.active;
         self.in_flight -= 1;
-        if first_time {
+        if flight.first_time {
             self.first_flights.remove(&active.id.event);
         }
-        if let Some(gone) = &mut self.refilling_waiting {
-            gone.insert(active.id);
+        self.queue.note_gone(active.id);
+        let again = match decided {
+            Some(Step::Retry { due }) => Some(due),
+            _ => None,
+        };
+        if let Some(due) = again {
+            let probes = active.probes + u32::from(flight.probe);
+            let tried_at = active.tried_at.or(Some(flight.sent_at));
+            let attempts = active.attempts + 1;
+            self.push_waiting(Active { due, since: flight.sent_at, attempts, probes, tried_at, ..active });
         }
+        if let Some(tag) = self.lines.tag(&active) {
+            let freed = self.lines.land(tag, active.id, again.is_none());
+            self.take_back(freed);
+        }
+    }
+
+    /// It landed without an outcome that could be judged.
+    pub(super) fn lose(&mut self, flight: &Flight) {
+        self.breaker.handle_lost(flight.sent_at, flight.probe);
     }
 
     pub(super) fn begin_cancel(&mut self, id: DeliveryId) {
-        self.fresh.retain(|active| active.id != id);
-        self.waiting.retain(|active| active.id != id);
-        self.cancelling.insert(id);
+        let held = self.queue.remove(id).or_else(|| self.early.remove(&id)).or_else(|| self.lines.take_aside(id));
+        let tag = held.and_then(|active| self.lines.tag(&active));
+        self.cancelling.insert(id, tag);
     }
 
     /// Its cancellation is on disk. What the journal was asked before may still name it.
     pub(super) fn end_cancel(&mut self, id: DeliveryId) {
-        self.cancelling.remove(&id);
-        for gone in [&mut self.refilling_fresh, &mut self.refilling_waiting].into_iter().flatten() {
-            gone.insert(id);
+        let tag = self.cancelling.remove(&id).flatten();
+        self.queue.note_gone(id);
+        if let Some(tag) = tag {
+            let freed = self.lines.forget(tag, id);
+            self.take_back(freed);
         }
     }
 
-    pub(super) fn hold(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+    fn hold(&mut self, now: Timestamp, retry_after: Option<Duration>) {
         let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.endpoint.retry.retry_after_max);
+        if self.held_until <= now {
+            self.held_since = now;
+        }
         self.held_until = self.held_until.max(now.after(span));
+        self.has_news |= span >= HOLD_REMEMBERED_MIN;
+    }
+
+    fn pause_as_gone(&mut self, now: Timestamp) {
+        if self.pause.is_none() {
+            let note = "it answered 410 Gone".to_owned();
+            self.pause = Some(Pause { since: now, cause: PauseCause::Gone, note });
+            self.has_news = true;
+        }
+    }
+
+    pub(super) fn pause(&mut self, pause: Pause) {
+        self.pause = Some(pause);
+        self.has_news = true;
+    }
+
+    /// Deliveries go again, few at first: what has gathered must not fall on it at once.
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        if self.pause.take().is_some() {
+            self.available_since = now;
+            self.window.restart();
+            self.breaker.ramp(now);
+            self.has_news = true;
+        }
     }
 
     /// Why a permanent outcome is permanent: 410 is the only status that no policy has to name.
-    pub(super) const fn permanent_reason(status: Option<u16>) -> Reason {
+    const fn permanent_reason(status: Option<u16>) -> Reason {
         match status {
             Some(410) => Reason::Gone,
             Some(_) => Reason::Rejected,
@@ -198,93 +400,149 @@ impl Lane {
 
     /// Whether a turn could be of use: there is something, and a slot for it.
     pub(super) fn may_send(&self) -> bool {
-        self.in_flight < self.endpoint.concurrency.max && !(self.fresh.is_empty() && self.waiting.is_empty())
+        let has_some = !self.queue.is_empty() || !self.early.is_empty() || self.lines.next_expiry().is_some();
+        has_some && self.pause.is_none() && self.in_flight < self.endpoint.concurrency.max
+    }
+
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Deliveries held elsewhere than in the queue's waiting set.
+    fn elsewhere(&self) -> usize {
+        self.in_flight + self.early.len() + self.lines.waiting()
     }
 
     pub(super) fn is_hungry(&self) -> bool {
-        self.wants_fresh() || self.wants_waiting()
-    }
-
-    fn wants_fresh(&self) -> bool {
-        self.behind.is_some() && self.refilling_fresh.is_none() && self.fresh.len() <= self.active_max / 2
-    }
-
-    fn wants_waiting(&self) -> bool {
-        let Some(horizon) = self.horizon.filter(|_| self.refilling_waiting.is_none()) else { return false };
-        let comes_first = self.waiting.first().is_none_or(|first| horizon < first.due);
-        comes_first || self.waiting.len() <= self.active_max / 2
+        let waiting = self.queue.wants_waiting(self.elsewhere());
+        self.queue.wants_fresh(self.lines.untried()) || waiting || self.lines.is_hungry()
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {
         let endpoint = self.endpoint.name.clone();
-        if self.wants_fresh() {
-            self.refilling_fresh = Some(BTreeSet::new());
-            let limit = self.active_max - self.fresh.len();
-            return Some(Refill::Fresh { endpoint, after: self.after, limit });
+        if let Some((key, after, limit)) = self.lines.next_refill() {
+            return Some(Refill::Line { endpoint, key, after, limit });
         }
-        if self.wants_waiting() {
-            self.refilling_waiting = Some(BTreeSet::new());
-            // What is on its way may still stand in the journal's list: ask for that many more.
-            return Some(Refill::Waiting { endpoint, limit: self.active_max + self.in_flight });
+        if let Some((after, limit)) = self.queue.ask_fresh(self.lines.untried()) {
+            return Some(Refill::Fresh { endpoint, after, limit });
         }
-        None
+        let limit = self.queue.ask_waiting(self.elsewhere())?;
+        Some(Refill::Waiting { endpoint, limit })
     }
 
     pub(super) fn refill_fresh(&mut self, fresh: Fresh) {
-        let gone = self.refilling_fresh.take().unwrap_or_default();
-        for active in fresh.deliveries {
-            assert!(active.id.event > self.after, "the journal answers in order, after the cursor");
-            self.after = active.id.event;
-            if !gone.contains(&active.id) && !self.cancelling.contains(&active.id) {
-                self.fresh.push_back(active);
-            }
-        }
-        self.after = self.after.max(fresh.scanned_to);
-        if fresh.end && self.behind.is_none_or(|newest| newest <= self.after) {
-            self.behind = None;
-        }
+        self.queue.refill_fresh(fresh, |id| self.cancelling.contains_key(&id));
     }
 
-    /// The answer is the earliest due; with `end`, all there were when the journal was asked.
-    pub(super) fn refill_waiting(&mut self, answer: &[Active], end: bool, is_on_its_way: impl Fn(DeliveryId) -> bool) {
-        let gone = self.refilling_waiting.take().unwrap_or_default();
-        let not_in_answer = if end { None } else { answer.last().map(|last| last.due) };
-        self.horizon = match self.missed.take() {
-            Some(missed) => earlier(not_in_answer, missed),
-            None => not_in_answer,
-        };
-        let held: BTreeSet<DeliveryId> = self.waiting.iter().map(|active| active.id).collect();
-        for active in answer {
-            let id = active.id;
-            let taken = held.contains(&id) || gone.contains(&id) || self.cancelling.contains(&id) || is_on_its_way(id);
-            if !taken {
-                self.insert_waiting(*active);
-            }
+    pub(super) fn refill_line(&mut self, key: KeyTag, fresh: Fresh) {
+        let freed = self.lines.refill(key, fresh, |id| self.cancelling.contains_key(&id));
+        self.take_back(freed);
+    }
+
+    pub(super) fn refill_waiting(
+        &mut self,
+        now: Timestamp,
+        answer: &[Active],
+        end: bool,
+        is_on_its_way: impl Fn(DeliveryId) -> bool,
+    ) {
+        let is_aside = |id| self.early.contains_key(&id) || self.lines.find_aside(id).is_some();
+        let is_elsewhere = |id| self.cancelling.contains_key(&id) || is_on_its_way(id) || is_aside(id);
+        for active in self.queue.refill_waiting(answer, end, is_elsewhere) {
+            // A clock that was set back since must not make it wait for longer than was decided.
+            let due = active.due.min(now.after(active.due.since(active.since)));
+            self.hold_waiting(Active { due, ..active });
         }
     }
 
     pub(super) fn mark(&self) -> EventId {
-        let oldest_cancelling = self.cancelling.first().map(|id| id.event);
-        let oldest_held = self.fresh.front().map(|active| active.id.event);
+        let oldest_cancelling = self.cancelling.first_key_value().map(|(id, _)| id.event);
         let oldest_flight = self.first_flights.first().copied();
-        match oldest_held.into_iter().chain(oldest_flight).chain(oldest_cancelling).min() {
-            Some(oldest) => EventId::from_u128(oldest.as_u128().saturating_sub(1)).min(self.after),
-            None => self.after,
+        let aside = self.lines.oldest_untried();
+        let oldest = self.queue.oldest_fresh().into_iter().chain(oldest_flight).chain(oldest_cancelling).chain(aside);
+        match oldest.min() {
+            Some(oldest) => EventId::from_u128(oldest.as_u128().saturating_sub(1)).min(self.queue.after()),
+            None => self.queue.after(),
         }
     }
 
-    pub(super) fn view(&self) -> LaneView {
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            pause: self.pause.clone(),
+            circuit: self.breaker.circuit(),
+            held_until: self.held_until,
+            available_since: self.available_since,
+        }
+    }
+
+    pub(super) fn view(&self, now: Timestamp) -> LaneView {
         LaneView {
             endpoint: self.endpoint.name.clone(),
             in_flight: self.in_flight,
-            fresh: self.fresh.len(),
-            waiting: self.waiting.len(),
-            behind: self.behind.is_some() || self.horizon.is_some(),
-            held_until: Some(self.held_until).filter(|until| *until > Timestamp::ZERO),
+            fresh: self.queue.fresh_len() + self.lines.untried(),
+            waiting: self.queue.waiting_len() + self.early.len() + self.lines.waiting(),
+            behind: self.queue.is_behind(),
+            held_until: Some(self.held_until).filter(|until| *until > now),
+            window: self.window.limit(),
+            lines: self.lines.held(),
+            rate_next_at: self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)),
+            standing: self.standing(),
         }
     }
-}
 
-fn earlier(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
-    Some(one.map_or(other, |one| one.min(other)))
+    /// What a delivery that is not on its way waits for, as far as the endpoint as a whole holds it back.
+    pub(super) fn blocked(&self, now: Timestamp) -> Option<(On, Timestamp)> {
+        if let Some(pause) = &self.pause {
+            return Some((On::Pause { cause: pause.cause }, pause.since));
+        }
+        match self.breaker.circuit() {
+            Circuit::Open { since, cause, probe_at, .. } => return Some((On::Circuit { cause, probe_at }, since)),
+            Circuit::HalfOpen { since, allowed } => return Some((On::Ramp { allowed }, since)),
+            Circuit::Closed => {}
+        }
+        (self.held_until > now).then_some((On::Silence { until: self.held_until }, self.held_since))
+    }
+
+    /// What a delivery waits for that the endpoint as a whole does not hold back.
+    pub(super) fn waits(&self, now: Timestamp, id: DeliveryId, due: Timestamp) -> On {
+        let aside = self.early.get(&id).copied().or_else(|| self.lines.find_aside(id).copied());
+        let held = self.queue.find(id).or(aside);
+        let due = held.map_or(due, |active| active.due);
+        if due > now {
+            return On::Due { at: due };
+        }
+        let Some(active) = held else { return On::Journal };
+        let before = self.lines.tag(&active).and_then(|tag| self.lines.before(tag, id, self.available_since));
+        if let Some((behind, until)) = before {
+            return On::Line { behind, until };
+        }
+        let limit = self.window.limit();
+        if self.in_flight >= limit {
+            return On::Window { limit };
+        }
+        match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
+            Some(next_at) => On::Rate { next_at },
+            None => On::Turn { ahead: (self.queue.fresh_len() + self.queue.waiting_len()).saturating_sub(1) },
+        }
+    }
+
+    /// The wall clock jumped by so many milliseconds: no wait becomes longer or shorter by it.
+    pub(super) fn shift(&mut self, by: i64) {
+        self.alarm = None;
+        self.queue.shift(by);
+        self.lines.shift(by);
+        self.early.values_mut().for_each(|active| *active = active.shifted(by));
+        self.breaker.shift(by);
+        self.window.shift(by);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.shift(by);
+        }
+        if let Some(pause) = &mut self.pause {
+            pause.since = pause.since.shifted(by);
+        }
+        for time in [&mut self.held_since, &mut self.held_until, &mut self.available_since] {
+            *time = time.shifted(by);
+        }
+        self.has_news = true;
+    }
 }

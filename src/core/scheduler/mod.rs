@@ -7,31 +7,40 @@
 //!
 //! Decide, commit, release: [`Scheduler::handle_outcome`] decides what an attempt's outcome means, the
 //! caller commits that, and only [`Scheduler::handle_settled`] frees the slot. A crash in between repeats
-//! the attempt; it never loses a retry.
+//! the attempt; it never loses a retry and never lets a later delivery of its line pass.
 //!
-//! Promises: no lane exceeds its endpoint's concurrency; no lane starves another (round robin); due
-//! retries and first-time deliveries alternate. Absent, with their place kept: the circuit and the
-//! window are asked in [`lane`]'s `admit`, key order in its `take`.
+//! Promises: no lane exceeds its window, its rate, or what its circuit admits; no lane starves another
+//! (round robin, and a fair share of the slots once half of them are taken); due retries and first-time
+//! deliveries alternate; in a line nobody goes before an earlier one (see [`lines`]). All times are the
+//! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
+//! ([`Scheduler::handle_clock_jump`]).
 
-pub mod lane;
+mod lane;
+mod lines;
+mod queue;
+mod view;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::core::attempt::{Attempt, Outcome, Reply};
-use crate::core::delivery::{Reason, Step};
-use crate::core::endpoint::Endpoint;
+use crate::core::attempt::Attempt;
+use crate::core::delivery::{Delivery, Reason, Step};
+use crate::core::endpoint::{Endpoint, Order};
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
-use crate::core::retry::Failed;
+use crate::core::standing::{Pause, Standing};
 use crate::core::timestamp::Timestamp;
-use lane::{Lane, Take};
+use lane::{Flight, Lane, Take};
+pub use view::{LaneView, On, Wait};
 
 /// Bounds on what the scheduler holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Most first-time and most waiting deliveries held per endpoint.
     pub active_max: usize,
+    /// Most waiting deliveries held of an endpoint that keeps an order: all of them must be known before a
+    /// first-time one may go, so above this those wait.
+    pub ordered_max: usize,
     /// Most attempts on their way over all endpoints.
     pub in_flight_max: usize,
 }
@@ -64,6 +73,28 @@ impl Active {
         let (due, since, born_at) = (received_at, received_at, received_at);
         Self { due, id, since, attempts: 0, probes: 0, born_at, tried_at: None, key }
     }
+
+    /// It, after the wall clock jumped by so many milliseconds.
+    pub(super) fn shifted(self, by: i64) -> Self {
+        Self {
+            due: self.due.shifted(by),
+            since: self.since.shifted(by),
+            born_at: self.born_at.shifted(by),
+            tried_at: self.tried_at.map(|time| time.shifted(by)),
+            ..self
+        }
+    }
+}
+
+/// What a lane begins with.
+#[derive(Debug, Clone)]
+pub struct Lot {
+    /// Where to, and how.
+    pub endpoint: Endpoint,
+    /// Every first attempt of events up to this one is journaled.
+    pub mark: EventId,
+    /// How the endpoint stood last.
+    pub standing: Standing,
 }
 
 /// "Send this now."
@@ -75,6 +106,10 @@ pub struct Dispatch {
     pub endpoint: Name,
     /// Which try this is, from 1.
     pub attempt: u32,
+    /// Whether it goes to see if the endpoint is back.
+    pub probe: bool,
+    /// Whether it passes an earlier delivery of its line that has held it for too long.
+    pub out_of_order: bool,
 }
 
 /// "Commit this": what an attempt's outcome means for its delivery.
@@ -107,9 +142,20 @@ pub enum Refill {
         /// At most this many.
         limit: usize,
     },
+    /// First-time deliveries to `endpoint` of events with this key after `after`, oldest first.
+    Line {
+        /// Whose.
+        endpoint: Name,
+        /// The key's tag.
+        key: KeyTag,
+        /// Exclusive.
+        after: EventId,
+        /// At most this many.
+        limit: usize,
+    },
 }
 
-/// The journal's answer to [`Refill::Fresh`].
+/// The journal's answer to [`Refill::Fresh`] and [`Refill::Line`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fresh {
     /// In order of events.
@@ -124,28 +170,10 @@ pub struct Fresh {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
-/// How a lane stands, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaneView {
-    /// Whose lane.
-    pub endpoint: Name,
-    /// Attempts on their way.
-    pub in_flight: usize,
-    /// First-time deliveries held in memory.
-    pub fresh: usize,
-    /// Waiting deliveries held in memory.
-    pub waiting: usize,
-    /// Whether more of either stands in the journal only.
-    pub behind: bool,
-    /// The endpoint asked for silence until then.
-    pub held_until: Option<Timestamp>,
-}
-
 #[derive(Debug)]
-struct Flight {
+struct Departed {
     lane: usize,
-    active: Active,
-    first_time: bool,
+    flight: Flight,
     decided: Option<Step>,
 }
 
@@ -157,30 +185,48 @@ pub struct Scheduler {
     by_name: HashMap<Name, usize>,
     /// Lanes that may have something to send, each at most once, next in turn first.
     turn: VecDeque<usize>,
+    /// Lanes that had more than their share of the slots when it was their turn.
+    deferred: VecDeque<usize>,
     /// When to look at a lane again, at most one per lane.
     alarms: BTreeSet<(Timestamp, usize)>,
-    flights: HashMap<DeliveryId, Flight>,
+    flights: HashMap<DeliveryId, Departed>,
+    /// Lanes with something on its way.
+    busy: usize,
     /// Lanes that want more from the journal.
-    hungry: VecDeque<usize>,
+    hungry: BTreeSet<usize>,
+    /// Lanes whose standing is to be remembered.
+    changed: BTreeSet<usize>,
 }
 
 impl Scheduler {
     /// A scheduler for these endpoints. Each begins behind its mark: everything after it is asked for.
     #[must_use]
-    pub fn new(limits: Limits, endpoints: Vec<(Endpoint, EventId)>) -> Self {
-        assert!(limits.active_max > 0 && limits.in_flight_max > 0, "a limit of 0 would stop everything");
-        let by_name =
-            endpoints.iter().enumerate().map(|(index, (endpoint, _))| (endpoint.name.clone(), index)).collect();
-        let lanes: Vec<Lane> =
-            endpoints.into_iter().map(|(endpoint, mark)| Lane::new(endpoint, mark, limits.active_max)).collect();
+    pub fn new(limits: Limits, lots: Vec<Lot>) -> Self {
+        let Limits { active_max, ordered_max, in_flight_max } = limits;
+        assert!(active_max > 0 && ordered_max > 0 && in_flight_max > 0, "a limit of 0 would stop everything");
+        let by_name = lots.iter().enumerate().map(|(index, lot)| (lot.endpoint.name.clone(), index)).collect();
+        let lanes: Vec<Lane> = lots.into_iter().map(|lot| Lane::new(lot, limits)).collect();
         let hungry = (0..lanes.len()).collect();
-        Self { limits, lanes, by_name, turn: VecDeque::new(), alarms: BTreeSet::new(), flights: HashMap::new(), hungry }
+        Self {
+            limits,
+            lanes,
+            by_name,
+            turn: VecDeque::new(),
+            deferred: VecDeque::new(),
+            alarms: BTreeSet::new(),
+            flights: HashMap::new(),
+            busy: 0,
+            hungry,
+            changed: BTreeSet::new(),
+        }
     }
 
     /// An event was committed with a delivery to `endpoint`.
-    pub fn handle_accepted(&mut self, id: DeliveryId, endpoint: &Name, received_at: Timestamp) {
-        let active = Active::fresh(id, received_at, None);
-        self.with_lane(endpoint, |lane| lane.push_fresh(active));
+    pub fn handle_accepted(&mut self, id: DeliveryId, endpoint: &Name, received_at: Timestamp, key: Option<&str>) {
+        self.with_lane(endpoint, |lane| {
+            let key = key.filter(|_| lane.endpoint.order == Order::Key).map(KeyTag::of);
+            lane.push_fresh(Active::fresh(id, received_at, key));
+        });
     }
 
     /// A replay made a delivery of an old event to `endpoint`, due at once.
@@ -198,22 +244,34 @@ impl Scheduler {
         }
         while let Some(index) = self.turn.pop_front() {
             let lane = self.lanes.get_mut(index)?;
+            // With half of the slots taken nobody gets more than a fair share of them: one endpoint that hangs
+            // must not hold them all.
+            let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
+            if crowded && lane.in_flight() >= (self.limits.in_flight_max / self.busy.max(1)).max(1) {
+                self.deferred.push_back(index);
+                continue;
+            }
             lane.in_turn = false;
             match lane.take(now) {
-                Take::Send { active, first_time } => {
-                    let dispatch =
-                        Dispatch { id: active.id, endpoint: lane.endpoint.name.clone(), attempt: active.attempts + 1 };
-                    let flight = Flight { lane: index, active, first_time, decided: None };
-                    let before = self.flights.insert(active.id, flight);
-                    assert!(before.is_none(), "a delivery is on its way at most once");
-                    self.look_at(index);
-                    return Some(dispatch);
+                Take::Send(flight) => {
+                    self.busy += usize::from(lane.in_flight() == 1);
+                    let endpoint = lane.endpoint.name.clone();
+                    return Some(self.send(index, endpoint, flight));
                 }
                 Take::Wait { until } => self.set_alarm(index, until),
                 Take::Nothing => {}
             }
+            self.note_hungry(index);
         }
         None
+    }
+
+    fn send(&mut self, index: usize, endpoint: Name, flight: Flight) -> Dispatch {
+        let Flight { active, probe, out_of_order, .. } = flight;
+        let before = self.flights.insert(active.id, Departed { lane: index, flight, decided: None });
+        assert!(before.is_none(), "a delivery is on its way at most once");
+        self.look_at(index);
+        Dispatch { id: active.id, endpoint, attempt: active.attempts + 1, probe, out_of_order }
     }
 
     /// When to call [`Scheduler::poll_dispatch`] again even if nothing happens.
@@ -224,13 +282,22 @@ impl Scheduler {
 
     /// What the journal should be asked for next, if anything.
     pub fn poll_refill(&mut self) -> Option<Refill> {
-        while let Some(index) = self.hungry.pop_front() {
+        while let Some(index) = self.hungry.first().copied() {
             if let Some(refill) = self.lanes.get_mut(index).and_then(Lane::next_refill) {
-                self.hungry.push_front(index);
                 return Some(refill);
             }
+            self.hungry.remove(&index);
         }
         None
+    }
+
+    /// An endpoint whose standing has changed, to be remembered on disk. Call until `None`.
+    ///
+    /// Not waited for: what a crash loses of it is learned again.
+    pub fn poll_standing(&mut self) -> Option<(Name, Standing)> {
+        let lane = self.lanes.get_mut(self.changed.pop_first()?)?;
+        lane.has_news = false;
+        Some((lane.endpoint.name.clone(), lane.standing()))
     }
 
     /// The journal's answer to a [`Refill::Fresh`].
@@ -238,11 +305,16 @@ impl Scheduler {
         self.with_lane(endpoint, |lane| lane.refill_fresh(fresh));
     }
 
+    /// The journal's answer to a [`Refill::Line`].
+    pub fn handle_line(&mut self, endpoint: &Name, key: KeyTag, fresh: Fresh) {
+        self.with_lane(endpoint, |lane| lane.refill_line(key, fresh));
+    }
+
     /// The journal's answer to a [`Refill::Waiting`]; `end` if there was nothing more.
-    pub fn handle_waiting(&mut self, endpoint: &Name, waiting: &[Active], end: bool) {
+    pub fn handle_waiting(&mut self, now: Timestamp, endpoint: &Name, waiting: &[Active], end: bool) {
         let Some(index) = self.by_name.get(endpoint).copied() else { return };
         if let Some(lane) = self.lanes.get_mut(index) {
-            lane.refill_waiting(waiting, end, |id| self.flights.contains_key(&id));
+            lane.refill_waiting(now, waiting, end, |id| self.flights.contains_key(&id));
         }
         self.look_at(index);
     }
@@ -257,48 +329,42 @@ impl Scheduler {
         attempt: &Attempt,
         rng: &mut fastrand::Rng,
     ) -> Option<Transition> {
-        let flight = self.flights.get_mut(&id).filter(|flight| flight.decided.is_none())?;
-        let lane = self.lanes.get_mut(flight.lane)?;
-        let retry_after = match &attempt.reply {
-            Reply::Answer(answer) => answer.retry_after,
-            Reply::Failure(_) => None,
-        };
-        let failed = Failed { attempt: flight.active.attempts + 1, born_at: flight.active.born_at, retry_after };
-        let (step, reason) = match attempt.outcome {
-            Outcome::Delivered => (Step::Succeed, Reason::Acknowledged),
-            Outcome::Permanent => (Step::GiveUp, Lane::permanent_reason(attempt.status())),
-            Outcome::Throttled | Outcome::Retryable | Outcome::MaybeDelivered => {
-                lane.endpoint.retry.after_failure(now, failed, rng)
-            }
-        };
-        if attempt.outcome == Outcome::Throttled {
-            lane.hold(now, retry_after);
-        }
-        flight.decided = Some(step);
+        let departed = self.flights.get_mut(&id).filter(|departed| departed.decided.is_none())?;
+        let index = departed.lane;
+        let lane = self.lanes.get_mut(index)?;
+        let (step, reason) = lane.decide(now, &departed.flight, attempt, rng);
+        departed.decided = Some(step);
+        // The circuit may admit others now, though this one's slot is not free yet.
+        self.look_at(index);
         Some(Transition { id, step, reason })
     }
 
     /// The transition of `id` is on disk: its slot is free.
     pub fn handle_settled(&mut self, id: DeliveryId) {
-        self.land(id, |lane, active, decided| {
-            if let Some(Step::Retry { due }) = decided {
-                lane.push_waiting(Active { due, attempts: active.attempts + 1, ..active });
-            }
-        });
+        if let Some(departed) = self.flights.remove(&id) {
+            self.land(&departed, departed.decided);
+        }
     }
 
     /// The journal did not take the transition of `id`: it is no longer ours, and its slot is free.
     pub fn handle_dropped(&mut self, id: DeliveryId) {
-        self.land(id, |_, _, _| {});
+        if let Some(departed) = self.flights.remove(&id) {
+            self.land(&departed, None);
+        }
     }
 
-    fn land(&mut self, id: DeliveryId, then: impl FnOnce(&mut Lane, Active, Option<Step>)) {
-        let Some(flight) = self.flights.remove(&id) else { return };
-        if let Some(lane) = self.lanes.get_mut(flight.lane) {
-            lane.land(flight.active, flight.first_time);
-            then(lane, flight.active, flight.decided);
+    fn land(&mut self, departed: &Departed, decided: Option<Step>) {
+        if let Some(lane) = self.lanes.get_mut(departed.lane) {
+            if departed.decided.is_none() {
+                lane.lose(&departed.flight);
+            }
+            lane.land(&departed.flight, decided);
+            self.busy -= usize::from(lane.in_flight() == 0);
         }
-        self.look_at(flight.lane);
+        self.look_at(departed.lane);
+        let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
+        let back = if crowded { 1 } else { self.deferred.len() };
+        self.turn.extend(self.deferred.drain(..back.min(self.deferred.len())));
     }
 
     /// Takes a waiting delivery out, so that its cancellation can be committed; then call
@@ -316,6 +382,31 @@ impl Scheduler {
         self.with_lane(endpoint, |lane| lane.end_cancel(id));
     }
 
+    /// Nothing more is sent to `endpoint`. It is to be told once [`Scheduler::poll_standing`]'s word of it is on disk.
+    pub fn handle_paused(&mut self, endpoint: &Name, pause: Pause) {
+        self.with_lane(endpoint, |lane| lane.pause(pause));
+    }
+
+    /// The pause of `endpoint` ends, if it is paused: what waits goes, few at first.
+    pub fn handle_resumed(&mut self, now: Timestamp, endpoint: &Name) {
+        self.with_lane(endpoint, |lane| lane.resume(now));
+    }
+
+    /// The wall clock jumped by so many milliseconds: every wait takes as long as it would have.
+    pub fn handle_clock_jump(&mut self, by: i64) {
+        self.alarms.clear();
+        for departed in self.flights.values_mut() {
+            departed.flight.sent_at = departed.flight.sent_at.shifted(by);
+            departed.flight.active = departed.flight.active.shifted(by);
+        }
+        for index in 0..self.lanes.len() {
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.shift(by);
+            }
+            self.look_at(index);
+        }
+    }
+
     /// Attempts on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -328,8 +419,35 @@ impl Scheduler {
     }
 
     /// How each lane stands.
-    pub fn lanes(&self) -> impl Iterator<Item = LaneView> {
-        self.lanes.iter().map(Lane::view)
+    pub fn lanes(&self, now: Timestamp) -> impl Iterator<Item = LaneView> {
+        self.lanes.iter().map(move |lane| lane.view(now))
+    }
+
+    /// How an endpoint stands; `None` if it has no lane.
+    #[must_use]
+    pub fn standing(&self, endpoint: &Name) -> Option<Standing> {
+        let index = self.by_name.get(endpoint).copied()?;
+        self.lanes.get(index).map(Lane::standing)
+    }
+
+    /// What a delivery that has not ended waits for; `None` if it has ended, or its endpoint has no lane.
+    #[must_use]
+    pub fn wait(&self, now: Timestamp, delivery: &Delivery) -> Option<Wait> {
+        let due = delivery.state.due()?;
+        let lane = self.lanes.get(self.by_name.get(&delivery.endpoint).copied()?)?;
+        if let Some(departed) = self.flights.get(&delivery.id) {
+            return Some(Wait { on: On::Attempt, since: departed.flight.sent_at });
+        }
+        if let Some((on, since)) = lane.blocked(now) {
+            return Some(Wait { on, since: since.max(delivery.changed_at) });
+        }
+        let limit = self.limits.in_flight_max;
+        let on = match lane.waits(now, delivery.id, due) {
+            On::Turn { .. } if self.flights.len() >= limit => On::Gateway { limit },
+            on => on,
+        };
+        let since = if matches!(on, On::Due { .. }) { delivery.changed_at } else { delivery.changed_at.max(due) };
+        Some(Wait { on, since: since.min(now) })
     }
 
     fn with_lane(&mut self, endpoint: &Name, change: impl FnOnce(&mut Lane)) {
@@ -341,15 +459,22 @@ impl Scheduler {
         self.look_at(index);
     }
 
-    /// Something about the lane changed: give it a turn, and let it ask for more.
+    /// Something about the lane changed: give it a turn, let it ask for more, have its standing remembered.
     fn look_at(&mut self, index: usize) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if !lane.in_turn && lane.may_send() {
             lane.in_turn = true;
             self.turn.push_back(index);
         }
-        if lane.is_hungry() && !self.hungry.contains(&index) {
-            self.hungry.push_back(index);
+        if lane.has_news {
+            self.changed.insert(index);
+        }
+        self.note_hungry(index);
+    }
+
+    fn note_hungry(&mut self, index: usize) {
+        if self.lanes.get(index).is_some_and(Lane::is_hungry) {
+            self.hungry.insert(index);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The scheduler's behaviour, against a shelf that stands in for the journal.
 
 use super::*;
-use crate::core::attempt::{Answer, StatusSet};
+use crate::core::attempt::{Answer, Outcome, Reply, StatusSet};
 use crate::core::id::IdSource;
 use crate::core::window::Concurrency;
 use bytes::Bytes;
@@ -28,14 +28,24 @@ fn feed_nothing(scheduler: &mut Scheduler) {
             Refill::Fresh { endpoint, after, .. } => {
                 scheduler.handle_fresh(&endpoint, Fresh { deliveries: vec![], scanned_to: after, end: true });
             }
-            Refill::Waiting { endpoint, .. } => scheduler.handle_waiting(&endpoint, &[], true),
+            Refill::Waiting { endpoint, .. } => scheduler.handle_waiting(NOW, &endpoint, &[], true),
+            Refill::Line { endpoint, key, after, .. } => {
+                scheduler.handle_line(&endpoint, key, Fresh { deliveries: vec![], scanned_to: after, end: true });
+            }
         }
     }
 }
 
+fn limits(active_max: usize) -> Limits {
+    Limits { active_max, ordered_max: active_max, in_flight_max: 1000 }
+}
+
+fn lot(endpoint: Endpoint) -> Lot {
+    Lot { endpoint, mark: EventId::MIN, standing: Standing::default() }
+}
+
 fn scheduler(active_max: usize, endpoints: Vec<Endpoint>) -> Scheduler {
-    let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, EventId::MIN)).collect();
-    let mut scheduler = Scheduler::new(Limits { active_max, in_flight_max: 1000 }, endpoints);
+    let mut scheduler = Scheduler::new(limits(active_max), endpoints.into_iter().map(lot).collect());
     feed_nothing(&mut scheduler);
     scheduler
 }
@@ -50,8 +60,8 @@ fn endpoints_take_turns_and_none_exceeds_its_concurrency() {
     let mut scheduler = scheduler(100, vec![endpoint("a", 2), endpoint("b", 3)]);
     let (a, b) = (Name::new("a").unwrap(), Name::new("b").unwrap());
     for id in ids(10) {
-        scheduler.handle_accepted(id.delivery(0), &a, NOW);
-        scheduler.handle_accepted(id.delivery(1), &b, NOW);
+        scheduler.handle_accepted(id.delivery(0), &a, NOW, None);
+        scheduler.handle_accepted(id.delivery(1), &b, NOW, None);
     }
     let sent: Vec<String> =
         std::iter::from_fn(|| scheduler.poll_dispatch(NOW)).map(|sent| sent.endpoint.to_string()).collect();
@@ -65,7 +75,7 @@ fn a_slot_is_free_only_after_the_outcome_is_on_disk() {
     let a = Name::new("a").unwrap();
     let ids = ids(2);
     for id in &ids {
-        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+        scheduler.handle_accepted(id.delivery(0), &a, NOW, None);
     }
     let first = scheduler.poll_dispatch(NOW).unwrap();
     let rng = &mut fastrand::Rng::with_seed(1);
@@ -81,7 +91,7 @@ fn a_slot_is_free_only_after_the_outcome_is_on_disk() {
 fn a_failed_delivery_comes_back_when_due_and_counts_its_attempts() {
     let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
     let a = Name::new("a").unwrap();
-    scheduler.handle_accepted(ids(1)[0].delivery(0), &a, NOW);
+    scheduler.handle_accepted(ids(1)[0].delivery(0), &a, NOW, None);
     let mut now = NOW;
     let rng = &mut fastrand::Rng::with_seed(3);
     for attempt in 1..=4 {
@@ -106,19 +116,19 @@ fn gone_and_policy_end_a_delivery_with_their_reasons() {
     let a = Name::new("a").unwrap();
     let rng = &mut fastrand::Rng::with_seed(3);
     let mut outcome = |event: EventId, attempt: Attempt| {
-        scheduler.handle_accepted(event.delivery(0), &a, NOW);
+        scheduler.handle_accepted(event.delivery(0), &a, NOW, None);
         let sent = scheduler.poll_dispatch(NOW).unwrap();
         let transition = scheduler.handle_outcome(NOW, sent.id, &attempt, rng).unwrap();
         scheduler.handle_settled(sent.id);
         (transition.step, transition.reason)
     };
     let ids = ids(3);
-    assert_eq!(outcome(ids[0], answered(410, None)), (Step::GiveUp, Reason::Gone));
     assert_eq!(
-        outcome(ids[1], Attempt { outcome: Outcome::Permanent, ..answered(404, None) }),
+        outcome(ids[0], Attempt { outcome: Outcome::Permanent, ..answered(404, None) }),
         (Step::GiveUp, Reason::Rejected)
     );
-    assert_eq!(outcome(ids[2], answered(500, None)), (Step::GiveUp, Reason::AttemptsExhausted));
+    assert_eq!(outcome(ids[1], answered(500, None)), (Step::GiveUp, Reason::AttemptsExhausted));
+    assert_eq!(outcome(ids[2], answered(410, None)), (Step::GiveUp, Reason::Gone));
 }
 
 #[test]
@@ -126,13 +136,13 @@ fn a_throttle_holds_the_whole_endpoint() {
     let mut scheduler = scheduler(100, vec![endpoint("a", 2), endpoint("b", 2)]);
     let (a, b) = (Name::new("a").unwrap(), Name::new("b").unwrap());
     let ids = ids(3);
-    scheduler.handle_accepted(ids[0].delivery(0), &a, NOW);
+    scheduler.handle_accepted(ids[0].delivery(0), &a, NOW, None);
     let sent = scheduler.poll_dispatch(NOW).unwrap();
     let ten = Some(Duration::from_secs(10));
     scheduler.handle_outcome(NOW, sent.id, &answered(429, ten), &mut fastrand::Rng::with_seed(1)).unwrap();
     scheduler.handle_settled(sent.id);
-    scheduler.handle_accepted(ids[1].delivery(0), &a, NOW);
-    scheduler.handle_accepted(ids[2].delivery(1), &b, NOW);
+    scheduler.handle_accepted(ids[1].delivery(0), &a, NOW, None);
+    scheduler.handle_accepted(ids[2].delivery(1), &b, NOW, None);
     assert_eq!(scheduler.poll_dispatch(NOW).unwrap().endpoint, b);
     assert_eq!(scheduler.poll_dispatch(NOW), None);
     let later = NOW.after(Duration::from_secs(10));
@@ -146,7 +156,7 @@ fn what_is_on_its_way_cannot_be_cancelled_and_what_waits_can() {
     let a = Name::new("a").unwrap();
     let ids = ids(2);
     for id in &ids {
-        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+        scheduler.handle_accepted(id.delivery(0), &a, NOW, None);
     }
     let sent = scheduler.poll_dispatch(NOW).unwrap();
     assert_eq!(scheduler.handle_cancel(sent.id, &a), Err(Busy));
@@ -161,13 +171,13 @@ fn what_is_being_cancelled_is_not_brought_back_and_holds_the_mark() {
     let a = Name::new("a").unwrap();
     let ids = ids(2);
     for id in &ids {
-        scheduler.handle_accepted(id.delivery(0), &a, NOW);
+        scheduler.handle_accepted(id.delivery(0), &a, NOW, None);
     }
     let cancelled = ids[0].delivery(0);
     assert_eq!(scheduler.handle_cancel(cancelled, &a), Ok(()));
     scheduler.handle_replayed(&a, NOW);
     let Some(Refill::Waiting { .. }) = scheduler.poll_refill() else { panic!("the journal is asked") };
-    scheduler.handle_waiting(&a, &[Active::fresh(cancelled, NOW, None)], true);
+    scheduler.handle_waiting(NOW, &a, &[Active::fresh(cancelled, NOW, None)], true);
     assert_eq!(scheduler.poll_dispatch(NOW).unwrap().id.event, ids[1]);
     assert!(scheduler.marks().next().unwrap().1 < ids[0], "nothing is passed before its cancellation is on disk");
     scheduler.handle_cancelled(cancelled, &a);
@@ -178,7 +188,7 @@ fn what_is_being_cancelled_is_not_brought_back_and_holds_the_mark() {
 fn an_outcome_that_was_not_stored_frees_the_slot_and_is_not_retried() {
     let mut scheduler = scheduler(100, vec![endpoint("a", 1)]);
     let a = Name::new("a").unwrap();
-    scheduler.handle_accepted(ids(1)[0].delivery(0), &a, NOW);
+    scheduler.handle_accepted(ids(1)[0].delivery(0), &a, NOW, None);
     let sent = scheduler.poll_dispatch(NOW).unwrap();
     scheduler.handle_outcome(NOW, sent.id, &answered(500, None), &mut fastrand::Rng::with_seed(1)).unwrap();
     scheduler.handle_dropped(sent.id);
@@ -195,7 +205,7 @@ fn a_replayed_delivery_that_a_refill_brought_first_is_sent_once() {
     let replayed = |id: EventId, due| Active::fresh(id.delivery(1), due, None);
     scheduler.handle_replayed(&a, NOW);
     assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
-    scheduler.handle_waiting(&a, &[replayed(ids[0], NOW), replayed(ids[1], NOW)], true);
+    scheduler.handle_waiting(NOW, &a, &[replayed(ids[0], NOW), replayed(ids[1], NOW)], true);
     scheduler.handle_replayed(&a, NOW.after(Duration::from_millis(1)));
     let later = NOW.after(Duration::from_secs(1));
     let sent: Vec<DeliveryId> = std::iter::from_fn(|| scheduler.poll_dispatch(later)).map(|sent| sent.id).collect();
@@ -205,18 +215,18 @@ fn a_replayed_delivery_that_a_refill_brought_first_is_sent_once() {
 /// Far more waits for later than a lane loads: what is due sooner, and known to the journal only, is asked for.
 #[test]
 fn what_is_due_before_all_that_is_held_is_asked_for() {
-    let endpoints = vec![(endpoint("a", 3), EventId::MIN)];
-    let mut scheduler = Scheduler::new(Limits { active_max: 4, in_flight_max: 1000 }, endpoints);
+    let mut scheduler = Scheduler::new(limits(4), vec![lot(endpoint("a", 3))]);
     let a = Name::new("a").unwrap();
     let mut refills = vec![];
     while let Some(refill) = scheduler.poll_refill() {
         refills.push(refill);
     }
     let hour = NOW.after(Duration::from_secs(3600));
-    let held = ids(4).into_iter().map(|id| Active { attempts: 1, ..Active::fresh(id.delivery(0), hour, None) });
+    let held =
+        ids(4).into_iter().map(|id| Active { due: hour, attempts: 1, ..Active::fresh(id.delivery(0), NOW, None) });
     // Made while the journal was being asked: not in its answer.
     scheduler.handle_replayed(&a, NOW);
-    scheduler.handle_waiting(&a, &held.collect::<Vec<_>>(), true);
+    scheduler.handle_waiting(NOW, &a, &held.collect::<Vec<_>>(), true);
     assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
 }
 
@@ -241,8 +251,9 @@ impl Shelf {
             }
             Refill::Waiting { endpoint, limit } => {
                 let found: Vec<Active> = self.waiting.iter().take(limit).copied().collect();
-                scheduler.handle_waiting(&endpoint, &found, self.waiting.len() <= limit);
+                scheduler.handle_waiting(NOW, &endpoint, &found, self.waiting.len() <= limit);
             }
+            Refill::Line { .. } => panic!("no order is kept here"),
         }
     }
 }
@@ -294,7 +305,7 @@ impl Traffic {
             }
             _ => self.now = self.now.after(Duration::from_millis(self.rng.u64(0..500))),
         }
-        let view = self.scheduler.lanes().next().unwrap();
+        let view = self.scheduler.lanes(NOW).next().unwrap();
         assert!(view.fresh <= 4 && view.waiting <= 4 && view.in_flight <= 3, "{view:?}");
         let mark = self.scheduler.marks().next().unwrap().1;
         assert!(self.shelf.never_tried.iter().all(|active| active.id.event > mark), "the mark passes nothing untried");
@@ -303,7 +314,7 @@ impl Traffic {
     fn accept(&mut self) {
         let id = self.ids.event(self.now, &mut self.rng).delivery(0);
         self.shelf.never_tried.insert(Active::fresh(id, self.now, None));
-        self.scheduler.handle_accepted(id, &Name::new("a").unwrap(), self.now);
+        self.scheduler.handle_accepted(id, &Name::new("a").unwrap(), self.now, None);
         self.accepted += 1;
     }
 

@@ -1,0 +1,336 @@
+//! Lines: which deliveries of one endpoint wait for each other.
+//!
+//! With `order = "key"` the deliveries of one key stand in a line, with `order = "endpoint"` all of them
+//! do: the one of the earliest event goes first, the next when it has ended. A line that is stuck holds
+//! only itself, and not for ever: a delivery that has been failing for longer than the endpoint allows is
+//! passed by those behind it, and each that passes is marked.
+//!
+//! A line knows every delivery of its key that is on its way, waits for a due time, or was set aside here
+//! because it is not its turn. First-time deliveries that nobody has looked at yet are all later, so they
+//! need not be known; where too many would have to be set aside they are left to the journal, and the line
+//! remembers from which on. Time spent while the endpoint could take nothing holds nobody up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::{Active, Fresh};
+use crate::core::endpoint::Order;
+use crate::core::event::KeyTag;
+use crate::core::id::{DeliveryId, EventId};
+use crate::core::timestamp::Timestamp;
+
+/// Left-over deliveries of one key asked of the journal in one go.
+const LINE_REFILL_MAX: usize = 64;
+
+/// All lines of one endpoint.
+#[derive(Debug)]
+pub(super) struct Lines {
+    order: Order,
+    hold_max: Duration,
+    lines: HashMap<KeyTag, Line>,
+    /// What was set aside, over all lines; whether for the first time.
+    aside: HashMap<DeliveryId, (Active, bool)>,
+    /// When to look whether a failing delivery has held its line for too long.
+    holds: BTreeSet<(Timestamp, KeyTag, DeliveryId)>,
+    /// How many of those set aside are first-time ones.
+    untried: usize,
+    untried_max: usize,
+    /// Lines that may want what they left to the journal.
+    hungry: BTreeSet<KeyTag>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// All that is known of the line: on its way, waiting, set aside.
+    known: BTreeSet<DeliveryId>,
+    /// Known, not on their way, tried at least once: since when they fail.
+    failing: BTreeMap<DeliveryId, Timestamp>,
+    /// Held the line for too long: nobody waits for these.
+    passed: BTreeSet<DeliveryId>,
+    flight: Option<DeliveryId>,
+    left: Option<Left>,
+}
+
+/// First-time deliveries that stand in the journal only.
+#[derive(Debug)]
+struct Left {
+    /// All of them are later than this,
+    after: EventId,
+    /// and this is the latest one known of.
+    newest: EventId,
+    /// While the journal is asked: what was cancelled since.
+    asking: Option<BTreeSet<DeliveryId>>,
+}
+
+/// Where a delivery goes that was set aside and is first in its line now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Freed {
+    pub(super) active: Active,
+    pub(super) first_time: bool,
+}
+
+impl Lines {
+    pub(super) fn new(order: Order, hold_max: Duration, untried_max: usize) -> Self {
+        Self {
+            order,
+            hold_max,
+            lines: HashMap::new(),
+            aside: HashMap::new(),
+            holds: BTreeSet::new(),
+            untried: 0,
+            untried_max,
+            hungry: BTreeSet::new(),
+        }
+    }
+
+    /// Whether anything ever waits in a line here.
+    pub(super) fn are_kept(&self) -> bool {
+        self.order != Order::None
+    }
+
+    /// Which line it stands in, if any.
+    pub(super) fn tag(&self, active: &Active) -> Option<KeyTag> {
+        match self.order {
+            Order::None => None,
+            Order::Key => active.key,
+            Order::Endpoint => Some(KeyTag(0)),
+        }
+    }
+
+    /// Whether first-time deliveries behind a stuck one are set aside, or block the endpoint as a whole.
+    pub(super) fn are_by_key(&self) -> bool {
+        self.order == Order::Key
+    }
+
+    /// A waiting delivery is held in memory from now on: those behind it wait.
+    pub(super) fn note_waiting(&mut self, active: &Active) {
+        let Some(tag) = self.tag(active) else { return };
+        let line = self.lines.entry(tag).or_default();
+        line.known.insert(active.id);
+        if let Some(tried_at) = active.tried_at {
+            line.failing.insert(active.id, tried_at);
+            self.holds.insert((tried_at.after(self.hold_max), tag, active.id));
+        }
+    }
+
+    /// Whether it is first in its line.
+    pub(super) fn is_first(&self, tag: KeyTag, id: DeliveryId) -> bool {
+        self.lines.get(&tag).is_none_or(|line| line.flight.is_none() && line.first().is_none_or(|first| id <= first))
+    }
+
+    /// Whether it passes one that is before it; only a first one may be asked about.
+    pub(super) fn passes(&self, tag: KeyTag, id: DeliveryId) -> bool {
+        self.lines.get(&tag).is_some_and(|line| line.passed.first().is_some_and(|passed| *passed < id))
+    }
+
+    /// It is on its way: nothing of its line goes until it has landed.
+    pub(super) fn depart(&mut self, tag: KeyTag, id: DeliveryId) {
+        let line = self.lines.entry(tag).or_default();
+        assert!(line.flight.is_none(), "one of a line is on its way at a time");
+        line.known.insert(id);
+        line.failing.remove(&id);
+        line.flight = Some(id);
+    }
+
+    /// It has landed; `ended` unless it is to be tried again. Those set aside who may go now.
+    pub(super) fn land(&mut self, tag: KeyTag, id: DeliveryId, ended: bool) -> Vec<Freed> {
+        let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
+        if line.flight == Some(id) {
+            line.flight = None;
+        }
+        if ended {
+            line.known.remove(&id);
+            line.passed.remove(&id);
+        }
+        self.next(tag)
+    }
+
+    /// It was taken out for good. Those set aside who may go now.
+    pub(super) fn forget(&mut self, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
+        let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
+        line.known.remove(&id);
+        line.passed.remove(&id);
+        line.failing.remove(&id);
+        if let Some(gone) = line.left.as_mut().and_then(|left| left.asking.as_mut()) {
+            gone.insert(id);
+        }
+        self.next(tag)
+    }
+
+    /// It is set aside until it is first. Left to the journal if too many first-time ones are.
+    pub(super) fn set_aside(&mut self, tag: KeyTag, active: Active, first_time: bool) {
+        let line = self.lines.entry(tag).or_default();
+        if first_time {
+            let event = active.id.event;
+            if let Some(left) = &mut line.left {
+                left.newest = left.newest.max(event);
+                return;
+            }
+            if self.untried >= self.untried_max {
+                let after = EventId::from_u128(event.as_u128().saturating_sub(1));
+                line.left = Some(Left { after, newest: event, asking: None });
+                self.note_hungry(tag);
+                return;
+            }
+            self.untried += 1;
+        }
+        line.known.insert(active.id);
+        self.aside.insert(active.id, (active, first_time));
+    }
+
+    /// Takes a delivery that is set aside out again, to be cancelled. It keeps its place until that is on disk.
+    pub(super) fn take_aside(&mut self, id: DeliveryId) -> Option<Active> {
+        let (active, first_time) = self.aside.remove(&id)?;
+        self.untried -= usize::from(first_time);
+        Some(active)
+    }
+
+    /// Lets those pass who have been held for too long by a failing delivery. `available_since`: no endpoint
+    /// holds a line up before it could take anything.
+    pub(super) fn expire(&mut self, now: Timestamp, available_since: Timestamp) -> Vec<Freed> {
+        let mut freed = Vec::new();
+        while let Some(hold) = self.holds.first().copied().filter(|(at, _, _)| *at <= now) {
+            self.holds.remove(&hold);
+            let (_, tag, id) = hold;
+            let Some(line) = self.lines.get_mut(&tag) else { continue };
+            let Some(failing_since) = line.failing.get(&id).copied() else { continue };
+            let until = failing_since.max(available_since).after(self.hold_max);
+            if until > now {
+                self.holds.insert((until, tag, id));
+            } else {
+                line.passed.insert(id);
+                freed.extend(self.next(tag));
+            }
+        }
+        freed
+    }
+
+    /// When [`Lines::expire`] may let somebody pass.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.holds.first().map(|(at, _, _)| *at)
+    }
+
+    /// The next line that wants what it left to the journal, and behind which event.
+    pub(super) fn next_refill(&mut self) -> Option<(KeyTag, EventId, usize)> {
+        while let Some(tag) = self.hungry.pop_first() {
+            let Some(left) =
+                self.lines.get_mut(&tag).filter(|line| line.is_hungry()).and_then(|line| line.left.as_mut())
+            else {
+                continue;
+            };
+            left.asking = Some(BTreeSet::new());
+            return Some((tag, left.after, LINE_REFILL_MAX));
+        }
+        None
+    }
+
+    pub(super) fn is_hungry(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// The journal's answer to what [`Lines::next_refill`] asked. `is_gone`: being cancelled.
+    pub(super) fn refill(&mut self, tag: KeyTag, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) -> Vec<Freed> {
+        let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
+        let Some(left) = line.left.as_mut() else { return Vec::new() };
+        let gone = left.asking.take().unwrap_or_default();
+        for active in fresh.deliveries {
+            left.after = left.after.max(active.id.event);
+            if !gone.contains(&active.id) && !is_gone(active.id) && line.known.insert(active.id) {
+                self.aside.insert(active.id, (active, true));
+                self.untried += 1;
+            }
+        }
+        left.after = left.after.max(fresh.scanned_to);
+        if fresh.end && left.newest <= left.after {
+            line.left = None;
+        }
+        self.next(tag)
+    }
+
+    /// The earliest first-time delivery that is set aside or left to the journal.
+    pub(super) fn oldest_untried(&self) -> Option<EventId> {
+        let aside = self.aside.values().filter(|(_, first_time)| *first_time).map(|(active, _)| active.id.event);
+        let left = self.lines.values().filter_map(|line| line.left.as_ref());
+        aside.chain(left.map(|left| EventId::from_u128(left.after.as_u128().saturating_add(1)))).min()
+    }
+
+    /// First-time deliveries set aside.
+    pub(super) const fn untried(&self) -> usize {
+        self.untried
+    }
+
+    /// Waiting deliveries set aside.
+    pub(super) fn waiting(&self) -> usize {
+        self.aside.len() - self.untried
+    }
+
+    /// Lines in which somebody waits for somebody.
+    pub(super) fn held(&self) -> usize {
+        self.lines.values().filter(|line| line.known.len() > 1 || line.left.is_some()).count()
+    }
+
+    /// The one that `id` waits for, and when it passes at the latest.
+    pub(super) fn before(
+        &self,
+        tag: KeyTag,
+        id: DeliveryId,
+        available_since: Timestamp,
+    ) -> Option<(DeliveryId, Option<Timestamp>)> {
+        let line = self.lines.get(&tag)?;
+        let behind = line.flight.or_else(|| line.first()).filter(|first| *first != id)?;
+        let failing = line.failing.get(&behind);
+        Some((behind, failing.map(|since| (*since).max(available_since).after(self.hold_max))))
+    }
+
+    /// A delivery that is set aside.
+    pub(super) fn find_aside(&self, id: DeliveryId) -> Option<&Active> {
+        self.aside.get(&id).map(|(active, _)| active)
+    }
+
+    /// The wall clock jumped.
+    pub(super) fn shift(&mut self, by: i64) {
+        let holds = std::mem::take(&mut self.holds);
+        self.holds = holds.into_iter().map(|(at, tag, id)| (at.shifted(by), tag, id)).collect();
+        for line in self.lines.values_mut() {
+            line.failing.values_mut().for_each(|since| *since = since.shifted(by));
+        }
+        self.aside.values_mut().for_each(|(active, _)| *active = active.shifted(by));
+    }
+
+    /// Those set aside who may go now: the first of the line, and who was passed while it was set aside.
+    fn next(&mut self, tag: KeyTag) -> Vec<Freed> {
+        let Some(line) = self.lines.get(&tag) else { return Vec::new() };
+        let mut freed = Vec::new();
+        if line.flight.is_none() {
+            for id in line.passed.iter().copied().chain(line.first()) {
+                let Some((active, first_time)) = self.aside.remove(&id) else { continue };
+                self.untried -= usize::from(first_time);
+                freed.push(Freed { active, first_time });
+            }
+        }
+        if line.known.is_empty() && line.left.is_none() {
+            self.lines.remove(&tag);
+        }
+        self.note_hungry(tag);
+        freed
+    }
+
+    fn note_hungry(&mut self, tag: KeyTag) {
+        if self.lines.get(&tag).is_some_and(Line::is_hungry) {
+            self.hungry.insert(tag);
+        }
+    }
+}
+
+impl Line {
+    /// The earliest one that is to be waited for.
+    fn first(&self) -> Option<DeliveryId> {
+        self.known.iter().find(|id| !self.passed.contains(id)).copied()
+    }
+
+    /// Whether nobody known is left to go first.
+    fn is_hungry(&self) -> bool {
+        let nobody_first = self.flight.is_none() && self.first().is_none();
+        nobody_first && self.left.as_ref().is_some_and(|left| left.asking.is_none())
+    }
+}
