@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use backstop::core::attempt::{Attempt, Reply};
 use backstop::core::delivery::Delivery;
-use backstop::core::event::{Event, EventHead};
+use backstop::core::event::{Event, EventHead, KeyTag};
 use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::name::Name;
@@ -20,6 +20,7 @@ use backstop::core::replay::Replay;
 use backstop::core::route::RouteTable;
 use backstop::core::scheduler::{Active, Fresh, Limits};
 use backstop::core::source::{Ack, DedupRule, Source};
+use backstop::core::standing::Standing;
 use backstop::engine::{Engine, Parts, Sending, SystemClock, Transport};
 use backstop::ingest::{self, HEADERS_KEPT_MAX_BYTES};
 use backstop::journal::memory::MemoryJournal;
@@ -64,6 +65,15 @@ impl Journal for Faulty {
     }
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
         self.model.fresh(endpoint, after, limit)
+    }
+    fn fresh_of_key(&self, endpoint: &Name, key: KeyTag, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        self.model.fresh_of_key(endpoint, key, after, limit)
+    }
+    fn standing(&self, endpoint: &Name) -> Standing {
+        self.model.standing(endpoint)
+    }
+    fn standings(&self) -> Vec<(Name, Standing)> {
+        self.model.standings()
     }
     fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
         self.model.waiting(endpoint, limit)

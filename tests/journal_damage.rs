@@ -42,7 +42,8 @@ fn make(seed: u64, close: bool) -> Made {
         journal.settle_index().unwrap();
     }
     for round in 1..8 {
-        let mut changes = Vec::new();
+        let endpoint = name(ENDPOINTS[maker.rng.usize(..ENDPOINTS.len())]);
+        let mut changes = vec![Change::Stand { endpoint, standing: support::standing(&mut maker.rng) }];
         for event in &events {
             for slot in 0..3 {
                 let due = at(maker.rng.u64(500..9000));
@@ -51,7 +52,11 @@ fn make(seed: u64, close: bool) -> Made {
                     2 => Step::GiveUp,
                     _ => Step::Retry { due },
                 };
-                changes.push(settle(event.id.delivery(slot), round, step, at(u64::from(round))));
+                let (id, now) = (event.id.delivery(slot), at(u64::from(round)));
+                changes.push(match maker.rng.u8(..6) {
+                    0 => Change::Settle(support::probe_failed(id, round, due, now)),
+                    _ => settle(id, round, step, now),
+                });
             }
             if maker.rng.u8(..20) == 0 {
                 let again = Redelivery { event: event.id, endpoint: name("b"), at: at(9), force: true };
@@ -198,6 +203,28 @@ fn an_index_that_is_gone_empty_or_garbage_is_built_again() {
     EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
     assert!(support::open(made.dir.path()).report().rebuilt.is_some());
     assert_eq!(support::open(made.dir.path()).report().rebuilt, None);
+}
+
+/// As after an update of the program that lays the index out otherwise: the log has everything.
+#[test]
+fn an_index_of_another_format_is_built_again() {
+    let made = make(8, true);
+    for other in [1u8, 3] {
+        // Opened and not closed: the next start trusts the files whatever their checksum.
+        drop(support::open(made.dir.path()));
+        let elsewhere = tempfile::tempdir().unwrap();
+        copy(made.dir.path(), elsewhere.path());
+        let db = sled::open(elsewhere.path().join("index")).unwrap();
+        let mut meta = db.get(b"m").unwrap().unwrap().to_vec();
+        assert_eq!(meta[0], 2, "what this program writes");
+        meta[0] = other;
+        db.insert(b"m", meta).unwrap();
+        drop(db);
+        let journal = support::open(elsewhere.path());
+        let why = journal.report().rebuilt.clone().unwrap();
+        assert!(why.contains("another version's format"), "{why}");
+        made.assert_whole(&journal);
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use backstop::core::timestamp::Timestamp;
 use backstop::journal::embedded::EmbeddedJournal;
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{Advance, Change, Journal, Redelivery};
-use support::{Maker, accept, all_deliveries, all_events, assert_same, at, dedup, name, settle};
+use support::{Maker, accept, all_deliveries, all_events, assert_same, at, dedup, name};
 
 const ENDPOINTS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -126,17 +126,24 @@ impl World {
                 self.events.push(event.id);
                 accept(&event)
             }
-            6..14 => {
+            6..13 => {
                 let ((id, attempts), now) = (self.delivery(), self.now());
                 let due = at(5000 + self.now_ms + self.below(9000));
+                if self.one_in(4) {
+                    return Change::Settle(support::probe_failed(id, attempts + 1, due, now));
+                }
                 let step = match self.below(5) {
                     0 | 1 => Step::Succeed,
                     2 | 3 => Step::Retry { due },
                     _ => Step::GiveUp,
                 };
                 let number = if self.one_in(12) { attempts } else { attempts + 1 };
-                settle(id, number, step, now)
+                let mut settlement = support::settlement(id, number, step, now);
+                settlement.attempt.probe = self.one_in(6);
+                settlement.attempt.out_of_order = self.one_in(6);
+                Change::Settle(settlement)
             }
+            13 => Change::Stand { endpoint: self.endpoint(), standing: support::standing(&mut self.maker.rng) },
             14 => Change::Cancel { id: self.delivery().0, at: self.now() },
             15 | 16 => {
                 let (event, endpoint, at) = (self.some_event(), self.endpoint(), self.now());
@@ -262,6 +269,10 @@ fn run(seed: u64) {
             assert_same(&world.model, &journal, &endpoints);
         }
     }
+    let views = all_events(&world.model, &Filter::default(), false, 1000);
+    let deliveries = || views.iter().flat_map(|view| &view.deliveries);
+    assert!(deliveries().any(|delivery| delivery.probes > 0) && deliveries().any(|delivery| delivery.out_of_order));
+    assert!(world.model.standings().len() > 1);
     assert!(world.events.len() > 20 && !world.replays.is_empty(), "the walk goes somewhere");
     let blobs = std::fs::read_dir(dir.path().join("index/blobs")).map_or(0, Iterator::count);
     assert_eq!(blobs, 0, "no index value is so large that sled spills it");

@@ -90,9 +90,14 @@ impl Entry {
         Self { head: Arc::new(event.head()), place, print_tag, slots: draft.endpoints.iter().map(slot).collect() }
     }
 
+    /// What stands for the event's key, if it has one.
+    pub(crate) fn key(&self) -> Option<KeyTag> {
+        self.head.key.as_deref().map(KeyTag::of)
+    }
+
     /// The tags by which the event is found: its key's and its fingerprint's.
     pub(crate) fn tags(&self) -> impl Iterator<Item = u64> {
-        self.head.key.as_deref().map(|key| KeyTag::of(key).0).into_iter().chain(self.print_tag)
+        self.key().map(|key| key.0).into_iter().chain(self.print_tag)
     }
 
     pub(crate) fn slot(&self, slot: u16) -> Option<&Slot> {
@@ -202,7 +207,7 @@ impl Entry {
 
     /// The deliveries to `endpoint` that fit, as the scheduler takes them.
     pub(crate) fn actives(&self, endpoint: &Name, fits: impl Fn(&Slot) -> bool) -> impl Iterator<Item = Active> {
-        let key = self.head.key.as_deref().map(KeyTag::of);
+        let key = self.key();
         self.slots.iter().enumerate().filter(move |(_, slot)| slot.endpoint == *endpoint && fits(slot)).filter_map(
             move |(index, slot)| {
                 let id = self.head.id.delivery(u16::try_from(index).ok()?);

@@ -10,10 +10,11 @@ use super::entry::Entry;
 use super::log::Position;
 use super::record::{Record, ReplayAdvanced};
 use super::{Advance, Change, Receipt, Redelivery, Settlement};
-use crate::core::event::{Event, FAN_OUT_MAX, KEY_LEN_MAX, TYPE_LEN_MAX};
+use crate::core::event::{Event, FAN_OUT_MAX, KEY_LEN_MAX, TYPE_LEN_MAX, cut};
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::{Replay, ReplayState};
+use crate::core::standing::{NOTE_LEN_MAX, Pause, Standing};
 
 /// What a decision looks up, the batch's own earlier changes included.
 pub(crate) trait Lookup {
@@ -36,6 +37,8 @@ pub(crate) trait Apply {
     /// Inserts the replay unless it is there already.
     fn insert_replay(&mut self, replay: &Replay) -> Result<(), Self::Error>;
     fn change_replay(&mut self, id: ReplayId, change: impl FnOnce(&mut Replay)) -> Result<(), Self::Error>;
+    /// Puts how an endpoint stands in place of what was known of it.
+    fn stand(&mut self, endpoint: &Name, standing: &Standing);
 }
 
 /// The record a change leads to, if any, and its receipt.
@@ -68,7 +71,18 @@ pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receip
             Some(replay) if replay.state != ReplayState::Running => (Receipt::Stale, None),
             Some(_) => (Receipt::Done, Some(Record::ReplayCancelled { id: *id, at: *at })),
         }),
+        Change::Stand { endpoint, standing } => {
+            let record = Record::Stood { endpoint: endpoint.clone(), standing: indexable(standing) };
+            Ok((Receipt::Done, Some(record)))
+        }
     }
+}
+
+/// The standing with its note cut to what is kept.
+fn indexable(standing: &Standing) -> Standing {
+    let pause = standing.pause.as_ref();
+    let pause = pause.map(|pause| Pause { note: cut(&pause.note, NOTE_LEN_MAX).to_owned(), ..pause.clone() });
+    Standing { pause, ..standing.clone() }
 }
 
 /// What an entry must keep to, or no index could take it: the core cuts types and keys, and bounds the fan-out.
@@ -160,6 +174,10 @@ pub(crate) fn apply<A: Apply>(record: &Record, place: Position, to: &mut A) -> R
         Record::ReplayOpened(replay) => to.insert_replay(replay),
         Record::ReplayAdvanced(advanced) => apply_advance(advanced, place, to),
         Record::ReplayCancelled { id, .. } => to.change_replay(*id, |replay| replay.state = ReplayState::Cancelled),
+        Record::Stood { endpoint, standing } => {
+            to.stand(endpoint, standing);
+            Ok(())
+        }
     }
 }
 

@@ -13,11 +13,12 @@ use super::record::Record;
 use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt, query};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
-use crate::core::event::{Event, EventHead, Fingerprint};
+use crate::core::event::{Event, EventHead, Fingerprint, KeyTag};
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::scheduler::{Active, Fresh};
+use crate::core::standing::Standing;
 
 /// A journal in memory.
 #[derive(Debug, Default)]
@@ -33,6 +34,7 @@ struct State {
     prints: BTreeMap<(Name, Fingerprint), EventId>,
     replays: BTreeMap<ReplayId, Replay>,
     marks: BTreeMap<Name, EventId>,
+    standings: BTreeMap<Name, Standing>,
     records: u64,
     /// Records there were before the batch at hand.
     stored: u64,
@@ -90,6 +92,9 @@ impl Apply for State {
         self.replays.get_mut(&id).map(change);
         Ok(())
     }
+    fn stand(&mut self, endpoint: &Name, standing: &Standing) {
+        self.standings.insert(endpoint.clone(), standing.clone());
+    }
 }
 
 impl Journal for MemoryJournal {
@@ -120,14 +125,11 @@ impl Journal for MemoryJournal {
     }
 
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
-        let state = self.state();
-        let later = state.entries.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-        let mut found = later.flat_map(|(_, entry)| entry.actives(endpoint, Slot::is_fresh));
-        let deliveries: Vec<Active> = found.by_ref().take(limit).collect();
-        let end = found.next().is_none();
-        let last = if end { state.entries.keys().next_back() } else { None };
-        let scanned_to = last.copied().or(deliveries.last().map(|last| last.id.event)).unwrap_or(after);
-        Ok(Fresh { deliveries, scanned_to: scanned_to.max(after), end })
+        Ok(self.state().fresh(endpoint, after, limit, |_| true))
+    }
+
+    fn fresh_of_key(&self, endpoint: &Name, key: KeyTag, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        Ok(self.state().fresh(endpoint, after, limit, |entry| entry.key() == Some(key)))
     }
 
     fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
@@ -146,6 +148,14 @@ impl Journal for MemoryJournal {
 
     fn mark(&self, endpoint: &Name) -> EventId {
         self.state().marks.get(endpoint).copied().unwrap_or(EventId::MIN)
+    }
+
+    fn standing(&self, endpoint: &Name) -> Standing {
+        self.state().standings.get(endpoint).cloned().unwrap_or_default()
+    }
+
+    fn standings(&self) -> Vec<(Name, Standing)> {
+        self.state().standings.iter().map(|(endpoint, standing)| (endpoint.clone(), standing.clone())).collect()
     }
 
     fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError> {
@@ -201,6 +211,18 @@ impl Journal for MemoryJournal {
 }
 
 impl State {
+    /// Never-tried original deliveries to `endpoint` among the events after `after` that fit.
+    fn fresh(&self, endpoint: &Name, after: EventId, limit: usize, fits: impl Fn(&Entry) -> bool) -> Fresh {
+        let later = self.entries.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        let fitting = later.map(|(_, entry)| entry).filter(|entry| fits(entry));
+        let mut found = fitting.clone().flat_map(|entry| entry.actives(endpoint, Slot::is_fresh));
+        let deliveries: Vec<Active> = found.by_ref().take(limit).collect();
+        let end = found.next().is_none();
+        let last = if end { fitting.last().map(|entry| entry.head.id) } else { None };
+        let scanned_to = last.or(deliveries.last().map(|last| last.id.event)).unwrap_or(after);
+        Fresh { deliveries, scanned_to, end }
+    }
+
     fn in_order(
         &self,
         low: EventId,

@@ -29,12 +29,13 @@ use std::sync::Arc;
 
 use crate::core::attempt::Attempt;
 use crate::core::delivery::{Delivery, Reason, Status, Step};
-use crate::core::event::{Event, EventHead};
+use crate::core::event::{Event, EventHead, KeyTag};
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::scheduler::{Active, Fresh};
+use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
 
 /// The store of events, deliveries, attempts and replays. See the module's text for the contract.
@@ -60,6 +61,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Never-tried original deliveries to `endpoint` of events after `after`, oldest first, at most `limit`.
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError>;
 
+    /// As [`Journal::fresh`], but only of events whose key has the tag `key`.
+    ///
+    /// What the answer says of events it looked at goes for events of that key.
+    fn fresh_of_key(&self, endpoint: &Name, key: KeyTag, after: EventId, limit: usize) -> Result<Fresh, JournalError>;
+
     /// Retrying and replayed deliveries to `endpoint`, earliest due first, at most `limit`; whether that was all.
     fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError>;
 
@@ -68,6 +74,12 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The last remembered mark: where [`Journal::fresh`] may begin after a restart.
     fn mark(&self, endpoint: &Name) -> EventId;
+
+    /// How `endpoint` stands by the last [`Change::Stand`]; [`Standing::default`] if there was none.
+    fn standing(&self, endpoint: &Name) -> Standing;
+
+    /// How every endpoint stands that ever had a [`Change::Stand`], in order of their names.
+    fn standings(&self) -> Vec<(Name, Standing)>;
 
     /// What is known of an event and its deliveries, without headers, body and attempts.
     fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError>;
@@ -128,6 +140,13 @@ pub enum Change {
         id: ReplayId,
         /// When.
         at: Timestamp,
+    },
+    /// How an endpoint stands from now on. A note beyond [`crate::core::standing::NOTE_LEN_MAX`] is cut.
+    Stand {
+        /// Which.
+        endpoint: Name,
+        /// All of it, in place of what was known before.
+        standing: Standing,
     },
 }
 

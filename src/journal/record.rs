@@ -1,7 +1,7 @@
 //! Records: what the log holds, and their bytes.
 //!
 //! ```text
-//! byte 0    format version of this record (1)
+//! byte 0    format version of this kind of record (1; of attempts 2, and 1 is still read)
 //! byte 1    kind
 //! then      the kind's fields in the order of the code below, by the primitives of `codec`
 //! ```
@@ -17,15 +17,23 @@ use super::Settlement;
 use super::codec::{Reader, Write};
 use super::log::Position;
 use crate::core::attempt::{Answer, Attempt, Failure, FailureClass, Outcome, Reply};
+use crate::core::breaker::{Circuit, Sign, TripCause};
 use crate::core::delivery::{Reason, Status, Step};
 use crate::core::event::{Dedup, Draft, Event, Fingerprint};
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::{Replay, ReplayState};
+use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
 
 const VERSION: u8 = 1;
+/// Of the records of attempts: since 2 with [`PROBE`] and [`OUT_OF_ORDER`]; before, there was neither.
+const SETTLED_VERSION: u8 = 2;
+/// Flag of an attempt that was a probe.
+const PROBE: u8 = 1;
+/// Flag of an attempt that was sent past an earlier delivery of its key.
+const OUT_OF_ORDER: u8 = 2;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +76,13 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// How an endpoint stands from now on.
+    Stood {
+        /// Which.
+        endpoint: Name,
+        /// All of it, in place of what was known before.
+        standing: Standing,
+    },
 }
 
 /// A process began to write.
@@ -103,7 +118,7 @@ pub struct ReplayAdvanced {
 impl Record {
     /// Appends the record's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.byte(VERSION);
+        out.byte(if matches!(self, Self::Settled { .. }) { SETTLED_VERSION } else { VERSION });
         match self {
             Self::Opened(opened) => {
                 out.byte(1);
@@ -147,6 +162,11 @@ impl Record {
                 out.replay(*id);
                 out.time(*at);
             }
+            Self::Stood { endpoint, standing } => {
+                out.byte(9);
+                out.text(endpoint.as_str());
+                encode_standing(standing, out);
+            }
         }
     }
 
@@ -154,10 +174,11 @@ impl Record {
     pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
         let mut from = Reader::new(bytes);
         let from = &mut from;
-        if from.byte()? != VERSION {
+        let (version, kind) = (from.byte()?, from.byte()?);
+        if version != VERSION && (version, kind) != (SETTLED_VERSION, 3) {
             return None;
         }
-        let record = match from.byte()? {
+        let record = match kind {
             1 => Self::Opened(Opened {
                 at: from.time()?,
                 version: from.text()?,
@@ -166,13 +187,14 @@ impl Record {
             2 => Self::Accepted(Arc::new(decode_event(from)?)),
             3 => {
                 let previous = Position(from.number()?);
-                Self::Settled { settlement: decode_settlement(from)?, previous }
+                Self::Settled { settlement: decode_settlement(from, version)?, previous }
             }
             4 => Self::Cancelled { id: from.delivery()?, at: from.time()? },
             5 => Self::Redelivered { id: from.delivery()?, endpoint: from.name()?, at: from.time()? },
             6 => Self::ReplayOpened(decode_replay(from)?),
             7 => Self::ReplayAdvanced(decode_advance(from)?),
             8 => Self::ReplayCancelled { id: from.replay()?, at: from.time()? },
+            9 => Self::Stood { endpoint: from.name()?, standing: decode_standing(from)? },
             _ => return None,
         };
         from.is_empty().then_some(record)
@@ -245,9 +267,10 @@ fn encode_settlement(settlement: &Settlement, out: &mut Vec<u8>) {
             out.text(&failure.detail);
         }
     }
+    out.byte(u8::from(attempt.probe) * PROBE | u8::from(attempt.out_of_order) * OUT_OF_ORDER);
 }
 
-fn decode_settlement(from: &mut Reader) -> Option<Settlement> {
+fn decode_settlement(from: &mut Reader, version: u8) -> Option<Settlement> {
     let id = from.delivery()?;
     let step = match from.byte()? {
         1 => Step::Retry { due: from.time()? },
@@ -269,7 +292,12 @@ fn decode_settlement(from: &mut Reader) -> Option<Settlement> {
         2 => Reply::Failure(Failure { class: FailureClass::from_code(from.byte()?)?, detail: from.text()? }),
         _ => return None,
     };
-    let attempt = Attempt { number, started_at, took_ms, reply, outcome, probe: false, out_of_order: false };
+    let flags = if version < SETTLED_VERSION { 0 } else { from.byte()? };
+    if flags & !(PROBE | OUT_OF_ORDER) != 0 {
+        return None;
+    }
+    let (probe, out_of_order) = (flags & PROBE != 0, flags & OUT_OF_ORDER != 0);
+    let attempt = Attempt { number, started_at, took_ms, reply, outcome, probe, out_of_order };
     Some(Settlement { id, attempt, step, reason })
 }
 
@@ -349,6 +377,73 @@ fn decode_advance(from: &mut Reader) -> Option<ReplayAdvanced> {
         made: from.list(|from| Some((from.delivery()?, from.name()?)))?,
         at: from.time()?,
         finished: from.flag()?,
+    })
+}
+
+pub(crate) fn encode_standing(standing: &Standing, out: &mut Vec<u8>) {
+    out.option(standing.pause.as_ref(), |out, pause| {
+        out.time(pause.since);
+        out.byte(pause.cause as u8);
+        out.text(&pause.note);
+    });
+    encode_circuit(&standing.circuit, out);
+    out.time(standing.held_until);
+    out.time(standing.available_since);
+}
+
+pub(crate) fn decode_standing(from: &mut Reader) -> Option<Standing> {
+    let pause = from.option(|from| {
+        let (since, cause) = (from.time()?, PauseCause::from_code(from.byte()?)?);
+        Some(Pause { since, cause, note: from.text()? })
+    })?;
+    let circuit = decode_circuit(from)?;
+    Some(Standing { pause, circuit, held_until: from.time()?, available_since: from.time()? })
+}
+
+fn encode_circuit(circuit: &Circuit, out: &mut Vec<u8>) {
+    match *circuit {
+        Circuit::Closed => out.byte(1),
+        Circuit::Open { since, cause, sign, probe_at, probes } => {
+            out.byte(2);
+            out.time(since);
+            out.byte(cause as u8);
+            match sign {
+                Sign::Status(status) => {
+                    out.byte(1);
+                    out.number(u64::from(status));
+                }
+                Sign::Failure(class) => {
+                    out.byte(2);
+                    out.byte(class as u8);
+                }
+            }
+            out.time(probe_at);
+            out.number(u64::from(probes));
+        }
+        Circuit::HalfOpen { since, allowed } => {
+            out.byte(3);
+            out.time(since);
+            out.number(u64::from(allowed));
+        }
+    }
+}
+
+fn decode_circuit(from: &mut Reader) -> Option<Circuit> {
+    Some(match from.byte()? {
+        1 => Circuit::Closed,
+        2 => Circuit::Open {
+            since: from.time()?,
+            cause: TripCause::from_code(from.byte()?)?,
+            sign: match from.byte()? {
+                1 => Sign::Status(from.small()?),
+                2 => Sign::Failure(FailureClass::from_code(from.byte()?)?),
+                _ => return None,
+            },
+            probe_at: from.time()?,
+            probes: from.small()?,
+        },
+        3 => Circuit::HalfOpen { since: from.time()?, allowed: from.small()? },
+        _ => return None,
     })
 }
 

@@ -7,11 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use backstop::core::attempt::Attempt;
 use backstop::core::delivery::Delivery;
-use backstop::core::event::{Event, EventHead};
+use backstop::core::event::{Event, EventHead, KeyTag};
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::name::Name;
 use backstop::core::replay::Replay;
 use backstop::core::scheduler::{Active, Fresh};
+use backstop::core::standing::Standing;
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use tokio::sync::watch;
@@ -201,6 +202,15 @@ impl Journal for Disk {
 
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
         self.memory.fresh(endpoint, after, limit)
+    }
+    fn fresh_of_key(&self, endpoint: &Name, key: KeyTag, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        self.memory.fresh_of_key(endpoint, key, after, limit)
+    }
+    fn standing(&self, endpoint: &Name) -> Standing {
+        self.memory.standing(endpoint)
+    }
+    fn standings(&self) -> Vec<(Name, Standing)> {
+        self.memory.standings()
     }
     fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
         self.memory.waiting(endpoint, limit)

@@ -3,17 +3,20 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::core::attempt::{Answer, Attempt, Failure, FailureClass, Outcome, Reply};
+use backstop::core::breaker::{Circuit, Sign, TripCause};
 use backstop::core::delivery::{Delivery, Reason, Step};
-use backstop::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, Header};
+use backstop::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, Header, KeyTag};
 use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId, IdSource};
 use backstop::core::name::Name;
-use backstop::core::scheduler::Active;
+use backstop::core::scheduler::{Active, Fresh};
+use backstop::core::standing::{Pause, PauseCause, Standing};
 use backstop::core::timestamp::Timestamp;
 use backstop::journal::embedded::{EmbeddedJournal, Settings};
 use backstop::journal::{Change, EventView, Journal, Query, Settlement};
@@ -110,6 +113,28 @@ pub fn settle(id: DeliveryId, number: u32, step: Step, started_at: Timestamp) ->
     Change::Settle(settlement(id, number, step, started_at))
 }
 
+/// A probe that failed: it is tried again at `due`, and spent nothing.
+pub fn probe_failed(id: DeliveryId, number: u32, due: Timestamp, started_at: Timestamp) -> Settlement {
+    let retry = settlement(id, number, Step::Retry { due }, started_at);
+    Settlement { attempt: Attempt { probe: true, ..retry.attempt }, reason: Reason::ProbeFailed, ..retry }
+}
+
+/// A standing of every shape there is.
+pub fn standing(rng: &mut fastrand::Rng) -> Standing {
+    let mut time = || at(rng.u64(..100_000));
+    let (since, probe_at, held_until, available_since) = (time(), time(), time(), time());
+    let cause = if rng.bool() { PauseCause::Operator } else { PauseCause::Gone };
+    let pause = rng.bool().then(|| Pause { since, cause, note: "n".repeat(rng.usize(..600)) });
+    let sign = if rng.bool() { Sign::Status(rng.u16(100..600)) } else { Sign::Failure(FailureClass::Refused) };
+    let circuit = match rng.u8(..4) {
+        0 => Circuit::Closed,
+        1 => Circuit::HalfOpen { since, allowed: rng.u32(..) },
+        2 => Circuit::Open { since, cause: TripCause::FailureRate, sign, probe_at, probes: rng.u32(..) },
+        _ => Circuit::Open { since, cause: TripCause::ConsecutiveFailures, sign, probe_at, probes: 0 },
+    };
+    Standing { pause, circuit, held_until, available_since }
+}
+
 pub fn query<C>(filter: Filter, newest_first: bool, limit: usize) -> Query<C> {
     Query { filter, after: None, newest_first, limit }
 }
@@ -148,10 +173,23 @@ pub fn all_deliveries(
 }
 
 /// Every fresh delivery of an endpoint after `after`, taken `limit` at a time.
-pub fn all_fresh(journal: &dyn Journal, endpoint: &Name, mut after: EventId, limit: usize) -> Vec<Active> {
+pub fn all_fresh(journal: &dyn Journal, endpoint: &Name, after: EventId, limit: usize) -> Vec<Active> {
+    take_all(after, |after| journal.fresh(endpoint, after, limit).unwrap())
+}
+
+/// The same of events with a key.
+pub fn all_fresh_of_key(journal: &dyn Journal, endpoint: &Name, key: KeyTag, limit: usize) -> Vec<Active> {
+    take_all(EventId::MIN, |after| {
+        let fresh = journal.fresh_of_key(endpoint, key, after, limit).unwrap();
+        assert!(fresh.deliveries.len() <= limit);
+        fresh
+    })
+}
+
+fn take_all(mut after: EventId, ask: impl Fn(EventId) -> Fresh) -> Vec<Active> {
     let mut found = Vec::new();
     loop {
-        let fresh = journal.fresh(endpoint, after, limit).unwrap();
+        let fresh = ask(after);
         assert!(fresh.deliveries.iter().all(|active| active.id.event > after));
         assert!(fresh.deliveries.iter().all(|active| active.id.event <= fresh.scanned_to));
         found.extend(fresh.deliveries);
@@ -170,6 +208,7 @@ pub fn assert_same(model: &dyn Journal, journal: &dyn Journal, endpoints: &[Name
     assert!(model.counters().endpoints.values().all(|tally| tally.reconciles()));
     assert_eq!(journal.replays().unwrap(), model.replays().unwrap());
     assert_eq!(journal.last_id(), model.last_id());
+    assert_eq!(journal.standings(), model.standings());
     let views = all_events(model, &Filter::default(), false, 1000);
     assert_eq!(all_events(journal, &Filter::default(), false, 1000), views);
     for view in &views {
@@ -182,11 +221,18 @@ pub fn assert_same(model: &dyn Journal, journal: &dyn Journal, endpoints: &[Name
             assert_eq!(attempts.len(), usize::try_from(delivery.attempts).unwrap());
         }
     }
+    let keys: BTreeSet<KeyTag> = views.iter().filter_map(|view| view.head.key.as_deref()).map(KeyTag::of).collect();
     for endpoint in endpoints {
+        assert_eq!(journal.standing(endpoint), model.standing(endpoint));
         let fresh = all_fresh(model, endpoint, EventId::MIN, 1000);
         for limit in [1, 3, 1000] {
             assert_eq!(all_fresh(journal, endpoint, EventId::MIN, limit), fresh);
             assert_eq!(journal.waiting(endpoint, limit).unwrap(), model.waiting(endpoint, limit).unwrap());
+            for key in &keys {
+                let of_key: Vec<Active> = fresh.iter().copied().filter(|active| active.key == Some(*key)).collect();
+                assert_eq!(all_fresh_of_key(journal, endpoint, *key, limit), of_key);
+                assert_eq!(all_fresh_of_key(model, endpoint, *key, limit), of_key);
+            }
         }
     }
 }

@@ -44,6 +44,7 @@ use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::scheduler::{Active, Fresh};
+use crate::core::standing::Standing;
 use crate::core::timestamp::{Timestamp, duration_millis};
 use indexer::Indexer;
 use overlay::{ENTRIES_MAX, Overlay};
@@ -280,6 +281,22 @@ impl Inner {
         }))
     }
 
+    /// Never-tried original deliveries to `endpoint` of the events after `after` among these.
+    fn fresh(&self, among: &Among, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        let low = EventId::from_u128(after.as_u128().saturating_add(1));
+        let mut fresh = Fresh { deliveries: Vec::new(), scanned_to: after, end: true };
+        for (looked_at, entry) in self.entries(among, (low, EventId::MAX), false)?.enumerate() {
+            if fresh.deliveries.len() >= limit || looked_at == SCAN_MAX {
+                fresh.end = false;
+                break;
+            }
+            let entry = entry?;
+            fresh.deliveries.extend(entry.actives(endpoint, Slot::is_fresh));
+            fresh.scanned_to = entry.head.id;
+        }
+        Ok(fresh)
+    }
+
     /// A run of answers of the index, each asked for as [`Inner::ask_index`] does.
     fn guarded<T>(
         &self,
@@ -335,30 +352,26 @@ impl Journal for EmbeddedJournal {
     }
 
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
-        let low = EventId::from_u128(after.as_u128().saturating_add(1));
-        let mut fresh = Fresh { deliveries: Vec::new(), scanned_to: after, end: true };
-        for (looked_at, entry) in self.inner.entries(&Among::All, (low, EventId::MAX), false)?.enumerate() {
-            if fresh.deliveries.len() >= limit || looked_at == SCAN_MAX {
-                fresh.end = false;
-                break;
-            }
-            let entry = entry?;
-            fresh.deliveries.extend(entry.actives(endpoint, Slot::is_fresh));
-            fresh.scanned_to = entry.head.id;
-        }
+        self.inner.fresh(&Among::All, endpoint, after, limit)
+    }
+
+    fn fresh_of_key(&self, endpoint: &Name, key: KeyTag, after: EventId, limit: usize) -> Result<Fresh, JournalError> {
+        let mut fresh = self.inner.fresh(&Among::Tag(key.0), endpoint, after, limit)?;
+        // Fingerprints have tags of the same kind.
+        fresh.deliveries.retain(|active| active.key == Some(key));
         Ok(fresh)
     }
 
     fn waiting(&self, endpoint: &Name, limit: usize) -> Result<(Vec<Active>, bool), JournalError> {
         let held = self.inner.overlay().waiting(endpoint, limit + 1);
         let mut found: BTreeSet<Active> = held.into_iter().collect();
-        for active in self.inner.guarded(self.inner.index.waiting(endpoint)) {
-            let active = active?;
-            if found.len() > limit && found.last().is_some_and(|last| *last < active) {
+        for waiting in self.inner.guarded(self.inner.index.waiting(endpoint)) {
+            let (due, id) = waiting?;
+            if found.len() > limit && found.last().is_some_and(|last| (last.due, last.id) < (due, id)) {
                 break;
             }
             // The overlay's word on its entries is newer than the index's.
-            let still = self.inner.load(active.id.event)?;
+            let still = self.inner.load(id.event)?;
             found.extend(still.iter().flat_map(|entry| entry.actives(endpoint, Slot::is_waiting)));
         }
         let end = found.len() <= limit;
@@ -371,6 +384,15 @@ impl Journal for EmbeddedJournal {
 
     fn mark(&self, endpoint: &Name) -> EventId {
         self.inner.overlay().mark(endpoint)
+    }
+
+    fn standing(&self, endpoint: &Name) -> Standing {
+        self.inner.overlay().standing(endpoint).cloned().unwrap_or_default()
+    }
+
+    fn standings(&self) -> Vec<(Name, Standing)> {
+        let overlay = self.inner.overlay();
+        overlay.standings().iter().map(|(endpoint, standing)| (endpoint.clone(), standing.clone())).collect()
     }
 
     fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError> {
@@ -459,5 +481,47 @@ impl Drop for EmbeddedJournal {
     /// A journal that is dropped unclosed leaves what a killed process leaves; only the thread is ended.
     fn drop(&mut self) {
         drop(self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::{Draft, Fingerprint};
+
+    /// An event whose fingerprint has the tag that is asked for, and whose key has not, is none of that key's.
+    #[test]
+    fn an_event_found_by_its_fingerprint_is_not_one_of_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, now) = (folder.path().to_owned(), Timestamp::from_millis(1));
+        let (segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (1 << 14, 0, 0, 1 << 20);
+        let settings = Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now };
+        let journal = EmbeddedJournal::open(&settings, &|_| ()).unwrap();
+        let (source, endpoint) = (Name::new("flyflow").unwrap(), Name::new("crm").unwrap());
+        let fingerprint = Fingerprint([7; 16]);
+        let event = |id, key: Option<&str>| {
+            let draft = Draft {
+                source: source.clone(),
+                event_type: "call_ended".to_owned(),
+                key: key.map(str::to_owned),
+                occurred_at: None,
+                headers: Vec::new(),
+                body: bytes::Bytes::new(),
+                dedup: Some(Dedup { fingerprint, window: Duration::ZERO }),
+                endpoints: vec![endpoint.clone()],
+            };
+            Change::Accept(Arc::new(Event { id: EventId::from_u128(id), received_at: now, draft }))
+        };
+        journal.commit(&[event(1, None), event(2, Some("call-1"))]).unwrap();
+        let found = |tag| journal.fresh_of_key(&endpoint, KeyTag(tag), EventId::MIN, 1).unwrap();
+        for _ in 0..2 {
+            let of_print = found(print_tag(&source, fingerprint));
+            assert_eq!(
+                (of_print.deliveries, of_print.scanned_to, of_print.end),
+                (vec![], EventId::from_u128(1), false)
+            );
+            assert_eq!(found(KeyTag::of("call-1").0).deliveries.len(), 1);
+            journal.settle_index().unwrap();
+        }
     }
 }

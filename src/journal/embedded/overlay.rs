@@ -11,6 +11,7 @@ use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::scheduler::Active;
+use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
 use crate::journal::entry::{Entry, Sign, Slot};
 use crate::journal::ledger::Apply;
@@ -41,6 +42,8 @@ pub(super) struct Overlay {
     replays_changed: BTreeSet<ReplayId>,
     marks: BTreeMap<Name, EventId>,
     marks_changed: BTreeSet<Name>,
+    standings: BTreeMap<Name, Standing>,
+    standings_changed: BTreeSet<Name>,
     counters: Counters,
     last_id: u128,
     /// Every record before this one is applied here.
@@ -62,7 +65,7 @@ impl Overlay {
     pub(super) fn new(index: Arc<Index>) -> Result<Self, JournalError> {
         let Meta { applied, last_id, counters } = index.meta();
         let replays = index.replays()?.into_iter().map(|replay| (replay.id, replay)).collect();
-        let marks = index.marks()?;
+        let (marks, standings) = (index.marks()?, index.standings()?);
         let mut overlay = Self {
             index,
             dirty: BTreeMap::new(),
@@ -76,6 +79,8 @@ impl Overlay {
             replays_changed: BTreeSet::new(),
             marks,
             marks_changed: BTreeSet::new(),
+            standings,
+            standings_changed: BTreeSet::new(),
             counters,
             last_id,
             applied,
@@ -159,6 +164,14 @@ impl Overlay {
         }
     }
 
+    pub(super) fn standing(&self, endpoint: &Name) -> Option<&Standing> {
+        self.standings.get(endpoint)
+    }
+
+    pub(super) const fn standings(&self) -> &BTreeMap<Name, Standing> {
+        &self.standings
+    }
+
     pub(super) const fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -200,10 +213,13 @@ impl Overlay {
         let replays: Vec<Replay> = replays.iter().filter_map(|id| self.replays.get(id).cloned()).collect();
         let marks = std::mem::take(&mut self.marks_changed);
         let marks: Vec<(Name, EventId)> = marks.into_iter().map(|name| (name.clone(), self.mark(&name))).collect();
+        let standings = std::mem::take(&mut self.standings_changed);
+        let standings: Vec<(Name, Standing)> =
+            standings.into_iter().filter_map(|name| self.standings.get(&name).cloned().map(|it| (name, it))).collect();
         let applied = self.indexed_up_to();
         let tags = self.tags_due(all);
-        let is_news = !updates.is_empty() || !replays.is_empty() || !marks.is_empty() || tags.is_some();
-        is_news.then_some(Handover { updates, replays, marks, tags, applied })
+        let nothing = updates.is_empty() && replays.is_empty() && marks.is_empty() && standings.is_empty();
+        (!nothing || tags.is_some()).then_some(Handover { updates, replays, marks, standings, tags, applied })
     }
 
     /// All tags gathered, if there are enough for a run.
@@ -355,6 +371,11 @@ impl Apply for Overlay {
             change(replay);
         }
         Ok(())
+    }
+
+    fn stand(&mut self, endpoint: &Name, standing: &Standing) {
+        self.standings.insert(endpoint.clone(), standing.clone());
+        self.standings_changed.insert(endpoint.clone());
     }
 }
 

@@ -11,6 +11,7 @@ use crate::core::event::{Event, Fingerprint};
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
+use crate::core::standing::Standing;
 use crate::journal::entry::Entry;
 use crate::journal::ledger::{self, Apply, Lookup};
 use crate::journal::log::Position;
@@ -144,4 +145,7 @@ impl Apply for Stage<'_> {
         self.replays.get_mut(&id).map(change);
         Ok(())
     }
+
+    /// Nothing is decided by it.
+    fn stand(&mut self, _: &Name, _: &Standing) {}
 }

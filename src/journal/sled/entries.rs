@@ -7,17 +7,25 @@
 
 use std::sync::Arc;
 
+use super::VALUE_MAX_BYTES;
 use super::names::Names;
-use super::{SLOTS_PER_CHUNK, VALUE_MAX_BYTES};
 use crate::core::attempt::FailureClass;
 use crate::core::delivery::{Reason, State};
-use crate::core::event::EventHead;
+use crate::core::event::{EventHead, KEY_LEN_MAX, TYPE_LEN_MAX};
 use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
 use crate::journal::codec::{Reader, Write};
 use crate::journal::entry::{Entry, Slot};
 use crate::journal::log::Position;
+
+/// Slots in a chunk.
+pub(super) const SLOTS_PER_CHUNK: usize = 16;
+/// The longest head of an entry, the number of slots behind it included: every number as long as its type allows.
+const HEAD_MAX_BYTES: usize = 57 + TYPE_LEN_MAX + KEY_LEN_MAX;
+/// The longest slot.
+const SLOT_MAX_BYTES: usize = 89;
+const _: () = assert!(HEAD_MAX_BYTES + SLOTS_PER_CHUNK * SLOT_MAX_BYTES <= VALUE_MAX_BYTES);
 
 /// The entry's chunks: the first with its head, each with at most [`SLOTS_PER_CHUNK`] slots.
 pub(super) fn encode(entry: &Entry, names: &Names, batch: &mut ::sled::Batch) -> Vec<Vec<u8>> {
@@ -187,4 +195,64 @@ fn decode_slot(endpoint: Name, received: Timestamp, from: &mut Reader) -> Option
         again: from.flag()?,
         last_place: Position(from.number()?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::ReplayId;
+
+    /// Every number as long as its type allows.
+    fn longest(names: &Names, batch: &mut ::sled::Batch, slots: usize) -> Entry {
+        let far: Vec<Name> = (0..20_000).map(|n| Name::new(&format!("n{n}")).unwrap()).collect();
+        for name in &far {
+            names.number(name, batch);
+        }
+        let far = far.last().unwrap();
+        // A time before the event's is kept as a distance that wraps.
+        let (received_at, other) = (Timestamp::MAX, Timestamp::from_millis(u64::MAX / 2 + 1));
+        let slot = Slot {
+            endpoint: far.clone(),
+            state: State::Scheduled { due: other },
+            reason: Reason::ProbeFailed,
+            changed_at: other,
+            born_at: other,
+            attempts: u32::MAX,
+            probes: u32::MAX,
+            tried_at: Some(other),
+            out_of_order: true,
+            last_status: Some(u16::MAX),
+            last_failure: Some(FailureClass::NotSent),
+            replay: Some(ReplayId::from_u128(u128::MAX)),
+            again: true,
+            last_place: Position(u64::MAX),
+        };
+        let head = EventHead {
+            id: EventId::MAX,
+            received_at,
+            source: far.clone(),
+            event_type: "t".repeat(TYPE_LEN_MAX),
+            key: Some("k".repeat(KEY_LEN_MAX)),
+            occurred_at: Some(Timestamp::MAX),
+            body_bytes: u32::MAX,
+        };
+        let place = Position(u64::MAX);
+        Entry { head: Arc::new(head), place, print_tag: Some(u64::MAX), slots: vec![slot; slots] }
+    }
+
+    #[test]
+    fn the_longest_entry_has_the_lengths_that_are_reckoned_with_and_reads_back() {
+        let (names, mut batch) = (Names::default(), ::sled::Batch::default());
+        // So many slots that their number is as long as it gets.
+        let entry = longest(&names, &mut batch, 1 << 14);
+        let chunks = encode(&entry, &names, &mut batch);
+        let lens: Vec<usize> = chunks.iter().map(Vec::len).collect();
+        assert_eq!(lens[0], HEAD_MAX_BYTES + SLOTS_PER_CHUNK * SLOT_MAX_BYTES);
+        assert_eq!(lens[1], 1 + SLOTS_PER_CHUNK * SLOT_MAX_BYTES);
+        let mut parts = chunks.into_iter().map(|chunk| Reader::new(chunk.into()));
+        let (mut read, total) = decode(EventId::MAX, &mut parts.next().unwrap(), &names).unwrap();
+        parts.for_each(|mut part| decode_slots(&mut read, &mut part, &names).unwrap());
+        assert_eq!((read.slots.len(), total), (1 << 14, 1 << 14));
+        assert_eq!(read, entry);
+    }
 }

@@ -11,47 +11,49 @@
 //! b event(16)                          a page of entries, the first of them named
 //! e event(16) chunk(2)                 an entry by itself: head and first 16 slots, then 16 slots a chunk
 //! h, g                                 tags
-//! w endpoint(2) due(8) event(16) slot(2)   deliveries that wait: attempts, born
+//! w endpoint(2) due(8) event(16) slot(2)   deliveries that wait
 //! x event(16)                          events with an exception: a delivery not first-waiting and not delivered
 //! y endpoint(2) event(16)              the same by endpoint
 //! r replay(16)                         replays
 //! n number(2)                          names, by the number that stands for them above
 //! p endpoint(2)                        the scheduler's mark
+//! s endpoint(2)                        how the endpoint stands
 //! t endpoint(2)                        counters of the endpoint
 //! m                                    format, position applied, last id, counters of events
 //! ```
 
 mod entries;
 mod filter;
+mod meta;
 mod names;
 mod tags;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::codec::{Reader, Write};
+use super::codec::Reader;
 use super::entry::{Entry, Sign};
 use super::log::Position;
-use super::record::{decode_replay, encode_replay};
-use super::{Counters, JournalError, Tally};
-use crate::core::id::{EventId, ReplayId};
+use super::query::SCAN_MAX;
+use super::record::{decode_replay, decode_standing, encode_replay, encode_standing};
+use super::{Counters, JournalError};
+use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
-use crate::core::scheduler::Active;
+use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
-use entries::Page;
+use entries::{Page, SLOTS_PER_CHUNK};
+pub(super) use meta::Meta;
+use meta::{decode_meta, decode_tally, encode_meta, encode_tally};
 use names::Names;
 pub(super) use tags::Tag;
 use tags::{Manifest, Merge};
 
 /// No value is larger.
 pub(super) const VALUE_MAX_BYTES: usize = 2048;
-/// A head with 16 slots of at most 72 bytes each stays under [`VALUE_MAX_BYTES`].
-const SLOTS_PER_CHUNK: usize = 16;
-const FORMAT: u64 = 2;
 
 /// The index.
 pub(super) struct Index {
@@ -66,20 +68,13 @@ pub(super) struct Index {
     merge: Mutex<Option<Merge>>,
 }
 
-/// What every batch carries along.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Meta {
-    pub(super) applied: Position,
-    pub(super) last_id: u128,
-    pub(super) counters: Counters,
-}
-
 /// What the index takes over in one batch.
 #[derive(Default)]
 pub(super) struct Handover {
     pub(super) updates: Vec<Update>,
     pub(super) replays: Vec<Replay>,
     pub(super) marks: Vec<(Name, EventId)>,
+    pub(super) standings: Vec<(Name, Standing)>,
     /// Sorted tags of all events up to the one named, if it is time for them.
     pub(super) tags: Option<(std::sync::Arc<Vec<Tag>>, EventId)>,
     /// All records before this are in the index then.
@@ -111,6 +106,10 @@ fn malformed() -> JournalError {
     JournalError::Failed("the index holds a value that is none; `backstop journal rebuild` builds it again".to_owned())
 }
 
+fn other_format() -> JournalError {
+    JournalError::Failed("the index is of another version's format".to_owned())
+}
+
 impl Index {
     /// Opens or makes the index. sled panics on some damage: the caller catches that.
     pub(super) fn open(path: &Path, cache_bytes: u64) -> IndexResult<Self> {
@@ -118,7 +117,7 @@ impl Index {
         let names = Names::read(&db)?;
         let mut meta = match db.get(b"m").map_err(sled_failed)? {
             None => Meta::default(),
-            Some(value) => decode_meta(&mut reader(&value)).ok_or_else(malformed)?,
+            Some(value) => decode_meta(&mut reader(&value)).ok_or_else(other_format)?,
         };
         for pair in db.scan_prefix(b"t") {
             let (key, value) = pair.map_err(sled_failed)?;
@@ -174,6 +173,12 @@ impl Index {
         for (endpoint, mark) in &handover.marks {
             let key = numbered(b'p', self.names.number(endpoint, &mut batch));
             batch.insert(key, &mark.as_u128().to_be_bytes());
+        }
+        for (endpoint, standing) in &handover.standings {
+            let mut value = Vec::new();
+            encode_standing(standing, &mut value);
+            let key = numbered(b's', self.names.number(endpoint, &mut batch));
+            batch.insert(key, value);
         }
         meta.applied = meta.applied.max(handover.applied);
         batch.insert(b"m", encode_meta(&meta));
@@ -251,32 +256,29 @@ impl Index {
         }
         let before = update.before.as_ref().map(|before| self.marks_of(before, batch)).unwrap_or_default();
         let after = self.marks_of(entry, batch);
-        for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        for key in before.difference(&after) {
             batch.remove(key.as_slice());
         }
-        for (key, value) in after.iter().filter(|(key, value)| before.get(*key) != Some(*value)) {
-            batch.insert(key.as_slice(), value.as_slice());
+        for key in after.difference(&before) {
+            batch.insert(key.as_slice(), &[]);
         }
     }
 
     /// The secondary keys that an entry's deliveries call for.
-    fn marks_of(&self, entry: &Entry, batch: &mut ::sled::Batch) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    fn marks_of(&self, entry: &Entry, batch: &mut ::sled::Batch) -> BTreeSet<Vec<u8>> {
         let id = entry.head.id;
-        let mut keys = BTreeMap::new();
+        let mut keys = BTreeSet::new();
         for (index, slot) in entry.slots.iter().enumerate() {
             if slot.is_exception() {
-                keys.insert(event_key(b"x".to_vec(), id), Vec::new());
-                keys.insert(event_key(numbered(b'y', self.names.number(&slot.endpoint, batch)), id), Vec::new());
+                keys.insert(event_key(b"x".to_vec(), id));
+                keys.insert(event_key(numbered(b'y', self.names.number(&slot.endpoint, batch)), id));
             }
             if let (Some(due), true) = (slot.state.due(), slot.is_waiting()) {
                 let mut key = numbered(b'w', self.names.number(&slot.endpoint, batch));
                 key.extend_from_slice(&due.millis().to_be_bytes());
                 let mut key = event_key(key, id);
                 key.extend_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes());
-                let mut value = Vec::new();
-                value.number(u64::from(slot.attempts));
-                value.time(slot.born_at);
-                keys.insert(key, value);
+                keys.insert(key);
             }
         }
         keys
@@ -376,13 +378,14 @@ impl Index {
         }))
     }
 
-    /// Deliveries to `endpoint` that wait, earliest due first.
-    pub(super) fn waiting(&self, endpoint: &Name) -> Box<dyn Iterator<Item = IndexResult<Active>> + Send> {
+    /// Deliveries to `endpoint` that wait, earliest due first. How they stand is in their entries.
+    pub(super) fn waiting(
+        &self,
+        endpoint: &Name,
+    ) -> Box<dyn Iterator<Item = IndexResult<(Timestamp, DeliveryId)>> + Send> {
         let Some(number) = self.names.known(endpoint) else { return Box::new(std::iter::empty()) };
-        Box::new(self.db.scan_prefix(numbered(b'w', number)).map(|pair| {
-            let (key, value) = pair.map_err(sled_failed)?;
-            decode_waiting(&key, &value).ok_or_else(malformed)
-        }))
+        let keys = self.db.scan_prefix(numbered(b'w', number)).keys();
+        Box::new(keys.map(|key| waiting_of(&key.map_err(sled_failed)?).ok_or_else(malformed)))
     }
 
     pub(super) fn replays(&self) -> IndexResult<Vec<Replay>> {
@@ -401,6 +404,16 @@ impl Index {
             marks.insert(name.ok_or_else(malformed)?, event_of(&value).ok_or_else(malformed)?);
         }
         Ok(marks)
+    }
+
+    pub(super) fn standings(&self) -> IndexResult<BTreeMap<Name, Standing>> {
+        let mut standings = BTreeMap::new();
+        for pair in self.db.scan_prefix(b"s") {
+            let (key, value) = pair.map_err(sled_failed)?;
+            let standing = decode_standing(&mut reader(&value)).ok_or_else(malformed)?;
+            standings.insert(self.names.of_key(&key).ok_or_else(malformed)?, standing);
+        }
+        Ok(standings)
     }
 
     /// Hands everything to the operating system.
@@ -441,8 +454,8 @@ const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 type Ids = Box<dyn Iterator<Item = IndexResult<EventId>> + Send>;
 type Pair = ::sled::Result<(::sled::IVec, ::sled::IVec)>;
 
-/// Most events that one look-up by tag gives; a search goes on behind them.
-const TAGGED_MAX: usize = 20_000;
+/// Most events that one look-up by tag gives: one more than a search looks at, so that it sees that it is not at the end.
+const TAGGED_MAX: usize = SCAN_MAX + 1;
 
 fn in_order(range: ::sled::Iter, newest_first: bool) -> Box<dyn Iterator<Item = Pair> + Send> {
     if newest_first { Box::new(range.rev()) } else { Box::new(range) }
@@ -496,59 +509,11 @@ fn reader(value: &::sled::IVec) -> Reader {
     Reader::new(Bytes::copy_from_slice(value))
 }
 
-fn encode_meta(meta: &Meta) -> Vec<u8> {
-    let mut value = Vec::new();
-    value.number(FORMAT);
-    value.number(meta.applied.0);
-    value.raw(&meta.last_id.to_be_bytes());
-    value.number(meta.counters.accepted);
-    value.number(meta.counters.unrouted);
-    value
-}
-
-fn decode_meta(from: &mut Reader) -> Option<Meta> {
-    if from.number()? != FORMAT {
-        return None;
-    }
-    let applied = Position(from.number()?);
-    let last_id = u128::from_be_bytes(*from.take(16)?.first_chunk()?);
-    let counters = Counters { accepted: from.number()?, unrouted: from.number()?, endpoints: BTreeMap::new() };
-    Some(Meta { applied, last_id, counters })
-}
-
-fn encode_tally(tally: &Tally) -> Vec<u8> {
-    let mut value = Vec::new();
-    for count in tally_fields(tally) {
-        value.number(count);
-    }
-    value
-}
-
-fn decode_tally(from: &mut Reader) -> Option<Tally> {
-    let mut fields = [0; 10];
-    for field in &mut fields {
-        *field = from.number()?;
-    }
-    Some(tally_of(fields))
-}
-
-const fn tally_fields(tally: &Tally) -> [u64; 10] {
-    let Tally { routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired } = *tally;
-    [routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired]
-}
-
-const fn tally_of(fields: [u64; 10]) -> Tally {
-    let [routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired] = fields;
-    Tally { routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired }
-}
-
-fn decode_waiting(key: &[u8], value: &[u8]) -> Option<Active> {
+fn waiting_of(key: &[u8]) -> Option<(Timestamp, DeliveryId)> {
     let due = Timestamp::from_millis(u64::from_be_bytes(*key.get(3..)?.first_chunk()?));
     let event = event_of(key.get(11..)?)?;
     let slot = u16::from_be_bytes(*key.get(27..)?.first_chunk()?);
-    let mut from = Reader::new(Bytes::copy_from_slice(value));
-    let (attempts, born_at) = (from.small()?, from.time()?);
-    Some(Active { due, attempts, ..Active::fresh(event.delivery(slot), born_at, None) })
+    Some((due, event.delivery(slot)))
 }
 
 fn event_of(bytes: &[u8]) -> Option<EventId> {
