@@ -198,7 +198,7 @@ async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_ma
         transport: Arc::new(NoTransport),
         endpoints: vec![],
         routes: RouteTable::default(),
-        limits: Limits { active_max: 10, in_flight_max: 10 },
+        limits: Limits { active_max: 10, ordered_max: 1000, in_flight_max: 10 },
         recent_max_bytes: 1 << 20,
         accept_queue_max,
         seed: 1,

@@ -24,8 +24,8 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
-use crate::core::endpoint::Endpoint;
 use crate::core::delivery::Delivery;
+use crate::core::endpoint::Endpoint;
 use crate::core::event::{Draft, Event, cut};
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};

@@ -168,7 +168,7 @@ impl Gateway {
             transport: Arc::new(Endpoints { slow: Arc::clone(&slow) }),
             endpoints: all.iter().map(|name| endpoint(name)).collect(),
             routes: RouteTable::new(table),
-            limits: Limits { active_max: 100, in_flight_max: 100 },
+            limits: Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 },
             recent_max_bytes: 1 << 20,
             accept_queue_max: 1000,
             seed: 7,

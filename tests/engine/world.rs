@@ -211,7 +211,13 @@ impl World {
     }
 
     pub(crate) fn set_clock(&self, now: Timestamp) {
-        self.clock.0.store(now.millis(), Ordering::SeqCst);
+        let steady = now.shifted(-self.clock.set_by.load(Ordering::SeqCst));
+        self.clock.steady.store(steady.millis(), Ordering::SeqCst);
+    }
+
+    /// The wall clock is set: no time passes.
+    pub(crate) fn set_wall(&self, by_ms: i64) {
+        self.clock.set_by.fetch_add(by_ms, Ordering::SeqCst);
     }
 
     pub(crate) fn pass(&self, span: Duration) {

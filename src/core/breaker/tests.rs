@@ -56,7 +56,9 @@ fn every_state_meets_every_kind_of_news() {
     let news = [Verdict::Success, FAILURE, Verdict::Throttled, Verdict::Neutral];
     let almost = || {
         let mut breaker = breaker();
-        (1..=4).for_each(|n| drop(attempt(&mut breaker, n * 10, n * 10 + 5, FAILURE)));
+        (1..=4).for_each(|n| {
+            attempt(&mut breaker, n * 10, n * 10 + 5, FAILURE);
+        });
         breaker
     };
     let failed_once = || {
@@ -172,7 +174,9 @@ fn without_a_policy_it_never_opens() {
     assert!(breaker.is_closed());
     assert!(!(0..1000).any(|n| attempt(&mut breaker, n, n + 1, FAILURE)));
     assert!(breaker.ramp(at(2000)));
-    (0..10).for_each(|n| drop(attempt(&mut breaker, 3000 + n * 10, 3005 + n * 10, FAILURE)));
+    (0..10).for_each(|n| {
+        attempt(&mut breaker, 3000 + n * 10, 3005 + n * 10, FAILURE);
+    });
     assert_eq!(word(&breaker), "half 1");
 }
 
