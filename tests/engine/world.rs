@@ -196,7 +196,7 @@ impl World {
             transport: Arc::new(far),
             endpoints: setup.endpoints,
             routes: routes(),
-            limits: Limits { active_max: setup.active_max, in_flight_max: 100 },
+            limits: Limits { active_max: setup.active_max, ordered_max: 1000, in_flight_max: 100 },
             recent_max_bytes: 1 << 20,
             accept_queue_max: setup.accept_queue_max,
             seed: 7,
