@@ -138,7 +138,7 @@ impl Gateway {
             .to_owned();
         for (index, sink) in sinks.iter().enumerate() {
             config += &format!(
-                "[endpoints.e{index}]\nurl = \"http://{sink}/\"\nconcurrency_max = 64\n\
+                "[endpoints.e{index}]\nurl = \"http://{sink}/\"\nconcurrency = 64\n\
                  secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n"
             );
         }

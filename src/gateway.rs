@@ -112,7 +112,7 @@ impl Gateway {
             routes: config.routes,
             limits: Limits {
                 active_max: config.delivery.active_max_per_endpoint,
-                ordered_max: 20_000,
+                ordered_max: config.delivery.ordered_max_per_endpoint,
                 in_flight_max: config.delivery.in_flight_max,
             },
             recent_max_bytes: config.delivery.cache_bytes,

@@ -276,10 +276,22 @@ pub struct Endpoint {
 }
 
 /// An endpoint's limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Most attempts on their way at a time.
+    /// The window never holds fewer attempts than this.
+    pub concurrency_min: usize,
+    /// Most attempts on their way at a time; equal to `concurrency_min` where the window is fixed.
     pub concurrency_max: usize,
+    /// How many attempts may begin in which span, as the config writes it: `600/min`; `null` is no limit.
+    pub rate: Option<String>,
+    /// Of those, how many at once after a silence; `null` where there is no rate.
+    pub rate_burst: Option<u32>,
+    /// Which deliveries wait for each other: `none`, `key` or `endpoint`.
+    pub order: Word,
+    /// How long a failing delivery holds those behind it; `null` where none wait.
+    pub order_hold_max_ms: Option<u64>,
+    /// When the circuit opens; `null` is never.
+    pub breaker: Option<Breaker>,
     /// Longest time for the connection to stand.
     pub connect_timeout_ms: u64,
     /// Longest time for a whole attempt.
@@ -289,6 +301,26 @@ pub struct Limits {
     /// Age at which a delivery is given up.
     pub age_max_ms: u64,
 }
+
+/// When an endpoint's circuit opens and how it is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// It opens after this many failures in a row.
+    pub failures: u32,
+    /// It opens if this part of the attempts in `window_ms` fails; above 0, at most 1.
+    pub failure_rate: f64,
+    /// Fewer attempts than this say nothing about the rate.
+    pub samples_min: u32,
+    /// The span over which the rate is taken.
+    pub window_ms: u64,
+    /// The first probe goes this long after the circuit opened.
+    pub probe_initial_ms: u64,
+    /// Longest time between two probes.
+    pub probe_max_ms: u64,
+}
+
+// JSON has no NaN, and the config takes none.
+impl Eq for Breaker {}
 
 /// How an endpoint's deliveries move just now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::raw::{Table, Value};
-use super::scalar;
+use super::{flow, scalar};
 use crate::core::attempt::StatusSet;
+use crate::core::breaker::BreakerPolicy;
 use crate::core::endpoint::Endpoint;
 use crate::core::event::Header;
 use crate::core::name::Name;
 use crate::core::retry::RetryPolicy;
 use crate::core::sign::{Secret, SecretError, Signing};
-use crate::core::window::Concurrency;
 
 /// Most secrets of an endpoint: the current one and those being rotated out.
 const SECRETS_MAX: usize = 8;
@@ -72,7 +72,10 @@ fn endpoint(name: Name, mut table: Table<'_>) -> Option<Endpoint> {
     let signing = signing(&mut table);
     let (connect_timeout, timeout) = timeouts(&mut table);
     let headers = table.read("headers", |value| value.table().map(|table| headers(&table))).unwrap_or_default();
-    let concurrency = Concurrency { min: 1, max: table.count("concurrency_max", 1..=10_000, 16) };
+    let concurrency = table.read("concurrency", flow::concurrency).unwrap_or_default();
+    let rate = table.read("rate", flow::rate);
+    let breaker = table.read("breaker", flow::breaker).unwrap_or(Some(BreakerPolicy::default()));
+    let (order, order_hold_max) = flow::order(&mut table);
     let permanent = table.read("permanent", permanent).unwrap_or_default();
     let retry = table.read("retry", |value| value.table().map(retry)).unwrap_or_default();
     table.done();
@@ -83,6 +86,10 @@ fn endpoint(name: Name, mut table: Table<'_>) -> Option<Endpoint> {
         connect_timeout,
         timeout,
         concurrency,
+        rate,
+        breaker,
+        order,
+        order_hold_max,
         headers,
         ..Endpoint::new(name, url)
     })

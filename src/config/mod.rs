@@ -6,10 +6,12 @@
 //! or a header may also be `file:<path>`. No secret's value is ever in an error or in `Debug`.
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
-//! texts, `sources`, `endpoints` and `routes` their tables, `report` says what is wrong. Absent: watching
-//! the file (a reload is another [`Config::load`]) and anything changed at run time, which is the journal's.
+//! texts, `sources`, `endpoints` (with `flow`) and `routes` their tables, `report` says what is wrong.
+//! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
+//! which is the journal's.
 
 mod endpoints;
+mod flow;
 mod raw;
 mod report;
 mod routes;
@@ -104,6 +106,8 @@ pub struct DeliveryLimits {
     pub in_flight_max: usize,
     /// Most deliveries of one endpoint held in memory; the others wait in the journal.
     pub active_max_per_endpoint: usize,
+    /// Most waiting deliveries of one ordered endpoint held in memory: each may hold others back, so all are needed.
+    pub ordered_max_per_endpoint: usize,
     /// Memory for the bodies of fresh events, in bytes.
     pub cache_bytes: u64,
 }
@@ -250,8 +254,9 @@ impl JournalConfig {
 impl DeliveryLimits {
     fn read(mut table: Table<'_>) -> Self {
         let limits = Self {
-            in_flight_max: table.count("in_flight_max", 1..=100_000, 256),
+            in_flight_max: table.count("in_flight_max", 1..=100_000, 1024),
             active_max_per_endpoint: table.count("active_max_per_endpoint", 1..=1_000_000, 1000),
+            ordered_max_per_endpoint: table.count("ordered_max_per_endpoint", 100..=10_000_000, 20_000),
             cache_bytes: table.mib("cache_mib", 1..=JournalConfig::MIB_MAX, 64),
         };
         table.done();

@@ -288,6 +288,11 @@ impl<'a> Value<'a> {
         self.value.is_integer()
     }
 
+    /// Whether the value is a table rather than something else.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
     pub(super) fn integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
         let Some(integer) = self.value.as_integer() else { return self.wrong_type("a whole number") };
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();

@@ -159,6 +159,8 @@ pub(crate) enum Verdict {
     Success,
     /// It is not, or does not do its work.
     Failure(Sign),
+    /// It failed together with others, and the window has been cut for that: too much is not an outage.
+    Overload(Sign),
     /// It is there and asks for less.
     Throttled,
     /// Nothing: it was not asked.
@@ -277,7 +279,7 @@ impl Breaker {
             return false;
         }
         match verdict {
-            Verdict::Throttled | Verdict::Neutral => false,
+            Verdict::Overload(_) | Verdict::Throttled | Verdict::Neutral => false,
             Verdict::Success => {
                 self.in_row = 0;
                 self.count(now, true);
@@ -309,7 +311,7 @@ impl Breaker {
                 self.stage = (1, 0);
                 self.widen(now, now, 2, window_limit);
             }
-            Verdict::Failure(sign) => {
+            Verdict::Failure(sign) | Verdict::Overload(sign) => {
                 self.probes = self.probes.saturating_add(1);
                 let since = *since;
                 self.open(now, since, sign, rng);
@@ -345,7 +347,7 @@ impl Breaker {
                 }
                 is_through
             }
-            Verdict::Failure(sign) => {
+            Verdict::Failure(sign) | Verdict::Overload(sign) => {
                 *failed += 1;
                 let opens = *failed > *succeeded && self.policy.is_some();
                 if opens {

@@ -12,6 +12,9 @@ use crate::core::retry::RetryPolicy;
 use crate::core::sign::Signing;
 use crate::core::window::Concurrency;
 
+/// How long a failing delivery holds those behind it, unless its endpoint says otherwise.
+pub const ORDER_HOLD_MAX_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
 /// A named downstream URL with its rules, valid by construction of the config.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -86,7 +89,7 @@ impl Endpoint {
             rate: None,
             breaker: Some(BreakerPolicy::default()),
             order: Order::None,
-            order_hold_max: Duration::from_secs(15 * 60),
+            order_hold_max: ORDER_HOLD_MAX_DEFAULT,
             headers: Vec::new(),
         }
     }

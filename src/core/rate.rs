@@ -1,87 +1,112 @@
-//! The rate: how many attempts to one endpoint may begin in a span of time.
+//! Rate: how often an endpoint may be sent something, as a token bucket.
 //!
-//! A token bucket kept as one time, by the generic cell rate algorithm (ITU-T I.371, virtual scheduling):
-//! each attempt moves a theoretical arrival time on by one interval, and may go as long as that is not
-//! further ahead than the burst allows. Counted in microseconds, so that 5000 a second is one in 200.
+//! The bucket is kept as one number, the theoretical arrival time of the generic cell rate algorithm
+//! (ITU-T I.371, virtual scheduling): when the next one would be due if they came exactly evenly. One
+//! may depart while that time lies no further ahead than the burst allows.
+//!
+//! Promises: over any span, no more than `burst` plus what the rate gives for that span and the clock's
+//! one millisecond; and in the long run no less than the rate, if asked in time. Inside, time is counted
+//! in 1/count of a microsecond: there the interval between two departures is whole, so that no rate is
+//! rounded. What is absent: waiting. The bucket says when, the caller waits.
 
 use std::time::Duration;
 
 use crate::core::timestamp::Timestamp;
 
-/// At most `count` attempts begin per `per`, and `burst` of them at once.
+const MICROS_PER_MILLI: u128 = 1000;
+
+/// How often an endpoint may be sent something. All three are more than zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many; at least 1.
+    /// How many departures are allowed...
     pub count: u32,
-    /// In which span; longer than nothing.
+    /// ...in how much time.
     pub per: Duration,
-    /// How many at once after a silence; at least 1.
+    /// How many may depart at once after a quiet time; 1 spaces them evenly.
     pub burst: u32,
 }
 
-/// What an endpoint's rate has left.
-#[derive(Debug)]
-pub(crate) struct Bucket {
-    interval_us: u64,
-    /// How far ahead of now the theoretical arrival time may be.
-    tolerance_us: u64,
-    /// When the next attempt would begin if they came evenly, in microseconds since the epoch.
-    arrival_us: u64,
+impl Rate {
+    /// Reads `10/s`, `600/min` or `5000/h`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn parse(text: &str) -> Result<(u32, Duration), String> {
+        let shape = || "not a rate; write one like \"10/s\", \"600/min\" or \"5000/h\"".to_owned();
+        let (count, unit) = text.split_once('/').ok_or_else(shape)?;
+        let (count, unit) = (count.trim(), unit.trim());
+        let per = match unit {
+            "s" | "sec" => Duration::from_secs(1),
+            "m" | "min" => Duration::from_secs(60),
+            "h" | "hour" => Duration::from_secs(3600),
+            _ => return Err(shape()),
+        };
+        // The standard parser would take a sign.
+        if count.is_empty() || !count.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(shape());
+        }
+        match count.parse() {
+            Ok(0) => Err("a rate must be at least 1, or nothing would ever be sent".to_owned()),
+            Ok(count) => Ok((count, per)),
+            Err(_) => Err(format!("a rate must be at most {}", u32::MAX)),
+        }
+    }
 }
 
-impl Rate {
-    /// Reads `"10/s"`, `"600/min"`, `"5000/h"`: how many, and in which span.
-    pub fn parse(text: &str) -> Result<(u32, Duration), String> {
-        let wrong = || "must be a count and a span, like \"10/s\", \"600/min\" or \"5000/h\"".to_owned();
-        let (count, span) = text.split_once('/').ok_or_else(wrong)?;
-        let count: u32 = count.trim().parse().map_err(|_| wrong())?;
-        let seconds = match span.trim() {
-            "s" | "sec" | "second" => 1,
-            "m" | "min" | "minute" => 60,
-            "h" | "hour" => 3600,
-            _ => return Err(wrong()),
-        };
-        if count == 0 {
-            return Err("must be at least one in the span; to send nothing, pause the endpoint".to_owned());
-        }
-        Ok((count, Duration::from_secs(seconds)))
-    }
+/// What an endpoint's rate still allows.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    /// Units of time in a millisecond.
+    milli: u128,
+    /// Between two even departures, in units.
+    interval: u128,
+    /// By how much a departure may come before its even time, in units.
+    tolerance: u128,
+    /// The theoretical arrival time, in units since the epoch.
+    even: u128,
 }
 
 impl Bucket {
+    /// A full bucket.
     pub(crate) fn new(rate: Rate) -> Self {
-        assert!(rate.count > 0 && rate.burst > 0 && !rate.per.is_zero(), "the config has checked the rate");
-        let per_us = u64::try_from(rate.per.as_micros()).unwrap_or(u64::MAX);
-        let interval_us = per_us.div_ceil(u64::from(rate.count)).max(1);
-        let tolerance_us = interval_us.saturating_mul(u64::from(rate.burst - 1));
-        Self { interval_us, tolerance_us, arrival_us: 0 }
+        let milli = u128::from(rate.count) * MICROS_PER_MILLI;
+        let interval = rate.per.as_micros();
+        // `now` stands for any time within its millisecond. Without that tolerance (a unit less than a
+        // millisecond) no rate above 1000/s could be kept, and every other would lose to rounding.
+        let tolerance = interval.saturating_mul(u128::from(rate.burst.saturating_sub(1))).saturating_add(milli - 1);
+        Self { milli, interval, tolerance, even: 0 }
     }
 
-    /// Before when nothing more may begin; `None` if something may now.
+    /// `None`: one may depart now. Otherwise not before then, which is after `now`, and then one may.
     pub(crate) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let free_us = self.arrival_us.saturating_sub(self.tolerance_us);
-        (free_us > micros(now)).then(|| Timestamp::from_millis(free_us.div_ceil(1000)))
+        let earliest = self.even.saturating_sub(self.tolerance);
+        if earliest <= self.units(now) {
+            return None;
+        }
+        let millis = u64::try_from(earliest.div_ceil(self.milli)).unwrap_or(u64::MAX);
+        Some(Timestamp::from_millis(millis))
     }
 
-    /// An attempt begins now.
+    /// One departs; the caller has asked [`Bucket::next_at`].
     pub(crate) fn take(&mut self, now: Timestamp) {
-        // The clock counts whole milliseconds: what went at the first one that was free is not late.
-        let now_us = micros(now).saturating_sub(999);
-        self.arrival_us = self.arrival_us.max(now_us).saturating_add(self.interval_us);
+        self.even = self.even.max(self.units(now)).saturating_add(self.interval);
     }
 
-    /// The wall clock jumped by so many milliseconds.
-    pub(crate) const fn shift(&mut self, by: i64) {
-        self.arrival_us = self.arrival_us.saturating_add_signed(by.saturating_mul(1000));
+    /// The wall clock jumped by so many milliseconds: what was left to wait is left to wait.
+    pub(crate) fn shift(&mut self, by: i64) {
+        let units = u128::from(by.unsigned_abs()) * self.milli;
+        self.even = if by < 0 { self.even.saturating_sub(units) } else { self.even.saturating_add(units) };
     }
-}
 
-const fn micros(time: Timestamp) -> u64 {
-    time.millis().saturating_mul(1000)
+    fn units(&self, at: Timestamp) -> u128 {
+        u128::from(at.millis()) * self.milli
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -90,73 +115,131 @@ mod tests {
         Bucket::new(Rate { count, per: Duration::from_secs(seconds), burst })
     }
 
-    /// Sends as much as it lets go for so many milliseconds.
-    fn drain(bucket: &mut Bucket, from: Timestamp, millis: u64) -> u32 {
-        let (mut now, mut sent) = (from, 0);
-        while now < from.after(Duration::from_millis(millis)) {
+    fn at(millis: u64) -> Timestamp {
+        NOW.after(Duration::from_millis(millis))
+    }
+
+    /// The departures of a sender that goes as soon as it may, in milliseconds from the start.
+    fn departures(bucket: &mut Bucket, until: u64) -> Vec<u64> {
+        let (mut now, mut departed) = (NOW, vec![]);
+        while now < at(until) {
             match bucket.next_at(now) {
                 None => {
                     bucket.take(now);
-                    sent += 1;
+                    departed.push(now.millis() - NOW.millis());
                 }
                 Some(next) => {
                     assert!(next > now);
+                    assert_eq!(bucket.next_at(next), None, "at the time told it is free");
                     now = next;
                 }
             }
         }
-        sent
+        departed
     }
 
     #[test]
-    fn as_many_go_as_the_rate_says_and_a_burst_on_top() {
-        for (count, seconds, burst) in [(10, 1, 1), (600, 60, 20), (5000, 1, 5), (7, 60, 1), (999, 1, 1)] {
-            let sent = drain(&mut bucket(count, seconds, burst), NOW, seconds * 10_000);
-            let even = count * 10;
-            assert!(
-                (even - even / 100 - 1..=even + burst + 1).contains(&sent),
-                "{count}/{seconds}s burst {burst}: {sent}"
-            );
+    fn departures_are_even_and_no_rate_is_rounded() {
+        assert_eq!(departures(&mut bucket(10, 1, 1), 500), [0, 100, 200, 300, 400]);
+        assert_eq!(departures(&mut bucket(3, 1, 1), 2001), [0, 333, 666, 1000, 1333, 1666, 2000]);
+        assert_eq!(departures(&mut bucket(5000, 3600, 1), 2200), [0, 720, 1440, 2160]);
+        for count in [1, 7, 667, 999, 1001, 5000, 1_000_003] {
+            let departed = departures(&mut bucket(count, 1, 1), 1000).len();
+            assert_eq!(departed, usize::try_from(count).unwrap(), "{count}/s");
         }
     }
 
     #[test]
-    fn a_silence_saves_no_more_than_the_burst() {
-        let mut bucket = bucket(1, 1, 3);
-        drain(&mut bucket, NOW, 10_000);
-        let later = NOW.after(Duration::from_secs(3600));
-        assert_eq!(drain(&mut bucket, later, 1), 3);
-        assert_eq!(bucket.next_at(later), Some(later.after(Duration::from_secs(1))));
+    fn a_burst_departs_at_once_and_is_earned_back() {
+        let mut bucket = bucket(10, 1, 4);
+        assert_eq!(departures(&mut bucket, 250), [0, 0, 0, 0, 100, 200]);
+        let later = at(10_000);
+        for _ in 0..4 {
+            assert_eq!(bucket.next_at(later), None);
+            bucket.take(later);
+        }
+        assert_eq!(bucket.next_at(later), Some(at(10_100)), "quiet time earns one burst, not more");
     }
 
     #[test]
-    fn what_is_free_at_the_time_named_is_free() {
-        let mut bucket = bucket(3, 1, 1);
-        bucket.take(NOW);
-        let next = bucket.next_at(NOW).unwrap();
-        assert_eq!(next, NOW.after(Duration::from_millis(333)));
-        assert_eq!(bucket.next_at(next), None);
-    }
-
-    #[test]
-    fn a_clock_that_jumps_makes_nobody_wait_longer() {
-        for hour in [3_600_000_i64, -3_600_000] {
-            let mut bucket = bucket(1, 1, 1);
+    fn a_jump_of_the_clock_leaves_the_wait_as_it_was() {
+        for by in [3_600_000_i64, -3_600_000] {
+            let mut bucket = bucket(1, 60, 1);
             bucket.take(NOW);
-            bucket.shift(hour);
-            let now = NOW.shifted(hour);
-            assert_eq!(bucket.next_at(now), Some(now.after(Duration::from_secs(1))));
+            bucket.shift(by);
+            let now = Timestamp::from_millis(NOW.millis().saturating_add_signed(by + 20_000));
+            assert_eq!(bucket.next_at(now).unwrap().since(now), Duration::from_secs(40), "{by}");
         }
     }
 
     #[test]
-    fn rates_are_read_and_nonsense_is_not() {
-        let second = Duration::from_secs(1);
-        assert_eq!(Rate::parse("10/s"), Ok((10, second)));
-        assert_eq!(Rate::parse(" 600 / min"), Ok((600, second * 60)));
-        assert_eq!(Rate::parse("5000/h"), Ok((5000, second * 3600)));
-        for bad in ["", "10", "/s", "0/s", "-1/s", "1.5/s", "10/day", "10/2s", "99999999999/s"] {
-            assert!(Rate::parse(bad).is_err(), "{bad}");
+    fn the_ends_of_time_and_of_numbers_hold() {
+        let mut slowest = Bucket::new(Rate { count: u32::MAX, per: Duration::MAX, burst: u32::MAX });
+        slowest.take(Timestamp::MAX);
+        slowest.shift(i64::MAX);
+        slowest.shift(i64::MIN);
+        assert_eq!(slowest.next_at(Timestamp::MAX), None);
+    }
+
+    #[test]
+    fn rates_are_read_in_the_words_people_use() {
+        for (text, count, seconds) in [
+            ("10/s", 10, 1),
+            (" 10 / sec ", 10, 1),
+            ("600/min", 600, 60),
+            ("1/m", 1, 60),
+            ("5000/h", 5000, 3600),
+            ("4294967295/hour", u32::MAX, 3600),
+        ] {
+            assert_eq!(Rate::parse(text), Ok((count, Duration::from_secs(seconds))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused_with_a_way_out() {
+        for (text, word) in [
+            ("", "10/s"),
+            ("10", "10/s"),
+            ("10 per s", "10/s"),
+            ("0/s", "at least 1"),
+            ("/s", "600/min"),
+            ("+1/s", "600/min"),
+            ("-1/s", "600/min"),
+            ("1.5/s", "600/min"),
+            ("4294967296/s", "at most 4294967295"),
+            ("10/", "600/min"),
+            ("10/day", "600/min"),
+            ("10/s/s", "600/min"),
+        ] {
+            let told = Rate::parse(text).unwrap_err();
+            assert!(told.contains(word), "{text}: {told}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_holds_more_than_its_burst_and_its_share(
+            count in 1_u32..3000,
+            seconds in 1_u64..100,
+            burst in 1_u32..20,
+            steps in prop::collection::vec(0_u64..700, 1..200),
+        ) {
+            let mut bucket = bucket(count, seconds, burst);
+            let (mut now, mut departed) = (NOW, vec![]);
+            for step in steps {
+                now = now.after(Duration::from_millis(step));
+                while departed.len() < 2000 && bucket.next_at(now).is_none() {
+                    bucket.take(now);
+                    departed.push(now);
+                }
+            }
+            for (index, first) in departed.iter().enumerate() {
+                for (more, last) in departed.iter().skip(index).enumerate().step_by(7) {
+                    let span = last.since(*first).as_millis() + 1;
+                    let share = span * u128::from(count) / (u128::from(seconds) * 1000);
+                    prop_assert!(u128::try_from(more).unwrap() < share + 1 + u128::from(burst));
+                }
+            }
         }
     }
 }

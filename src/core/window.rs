@@ -1,156 +1,186 @@
-//! The window: how many attempts to one endpoint may be on their way.
+//! The window: how many attempts may be on their way to an endpoint at once.
 //!
-//! Additive increase, multiplicative decrease. It begins small and doubles with every round trip until the
-//! first trouble. An error, a timeout or a throttle cuts it, once for all attempts that were on their way
-//! together, and where that happened is remembered as the ceiling: below it the window grows by one a
-//! round trip, just under it far more slowly, so that most of the time is spent where the endpoint still
-//! copes (the plateau of CUBIC, RFC 9438). Answers that become much slower than this endpoint's own usual
-//! ones cut it too, more gently, before errors come.
+//! Additive increase, multiplicative decrease (Chiu and Jain, 1989): it doubles each round trip until
+//! the first sign of trouble (slow start), then is cut at trouble and grows by one a round trip. It remembers
+//! where the trouble was, its ceiling, and grows ever more slowly as it nears it and ever faster beyond
+//! it (the plateau of CUBIC, RFC 9438, in round trips). How slowly is learnt: trouble at the ceiling
+//! again means that concurrency causes it, and doubles the patience there; trouble below it means that
+//! something else does, a delivery that always fails for one, and halves it.
 //!
-//! Promises: always between its bounds; fixed if they are equal. Absent: who is sent, and whether at all.
+//! Trouble is an error, a timeout, a throttle, or answers that take more than twice as long as they did
+//! at ease. One cut an epoch: what departed before a cut says nothing of the window after it.
+//!
+//! Promises: always within the endpoint's bounds, and constant if they are equal; answers of mixed
+//! latency are not mistaken for slow ones, whatever their order. Absent: the count of what is on its way
+//! (the caller's), and a reaction to outages (the breaker's).
 
-use std::time::Duration;
+mod latency;
 
-use crate::core::timestamp::{Timestamp, duration_millis};
+use crate::core::timestamp::Timestamp;
+use latency::Latency;
 
-/// Where a window begins, unless its bounds say otherwise.
-const INITIAL: f64 = 4.0;
-/// What an error leaves of the window.
-const CUT_BY_ERROR: f64 = 0.8;
-/// What slowness leaves of it.
-const CUT_BY_LATENCY: f64 = 0.9;
-/// Round trips that the next step takes just under the ceiling.
-const PLATEAU: f64 = 48.0;
-/// From which part of the ceiling on it is approached with care.
-const NEAR: f64 = 0.9;
-/// How much of a new answer's time goes into the recent time, and of that into the usual one.
-const RECENT_PART: f64 = 1.0 / 16.0;
-/// Recent answers this many times slower than usual are trouble,
-const SLOW_FACTOR: f64 = 2.0;
-/// if they are also slower by this many milliseconds: below that it is noise.
-const SLOW_SLACK_MS: f64 = 20.0;
-/// An answer slower than this many times what is slow counts as that much: one straggler is no trend.
-const OUTLIER_FACTOR: f64 = 4.0;
+/// Where a window begins, within its bounds.
+const INITIAL: usize = 4;
+/// Round trips before the step onto a ceiling that was met once.
+const PATIENCE_MIN: usize = 4;
+/// The same after it was met again and again.
+const PATIENCE_MAX: usize = 128;
 
-/// The bounds of the window; fixed if they are equal.
+/// Bounds on the attempts on their way to an endpoint: `1 <= min <= max`. Equal, they fix the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concurrency {
-    /// At least 1.
+    /// Never fewer are allowed.
     pub min: usize,
-    /// At least `min`.
+    /// Never more are allowed.
     pub max: usize,
 }
 
 impl Default for Concurrency {
+    /// 1 to 16.
     fn default() -> Self {
         Self { min: 1, max: 16 }
     }
 }
 
+/// What remains of the window after a cut.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// After errors: four fifths.
+    Hard,
+    /// After slow answers: nine tenths.
+    Mild,
+}
+
+/// The window of one endpoint. See the module's text.
 #[derive(Debug)]
 pub(crate) struct Window {
     bounds: Concurrency,
-    limit: f64,
-    /// Whether it still doubles with every round trip: until the first trouble.
-    doubling: bool,
-    /// Where trouble was last met, until it has grown past that.
-    ceiling: Option<f64>,
-    /// Only attempts that left after this say anything new about a cut.
-    cut_at: Timestamp,
-    /// Answer times in milliseconds.
-    recent: Option<f64>,
-    usual: Option<f64>,
+    limit: usize,
+    slow_start: bool,
+    /// Successes towards the next step.
+    credit: usize,
+    /// The limit at the last trouble.
+    ceiling: Option<usize>,
+    /// Round trips before the step onto the ceiling.
+    patience: usize,
+    /// When it was last cut: the epoch began just after.
+    cut_at: Option<Timestamp>,
+    latency: Latency,
 }
 
 impl Window {
+    /// A window at its beginning.
     pub(crate) fn new(bounds: Concurrency) -> Self {
-        assert!(bounds.min > 0 && bounds.min <= bounds.max, "the config has checked the bounds");
-        let mut window = Self {
+        Self {
             bounds,
-            limit: 0.0,
-            doubling: true,
+            limit: INITIAL.clamp(bounds.min, bounds.max),
+            slow_start: true,
+            credit: 0,
             ceiling: None,
-            cut_at: Timestamp::ZERO,
-            recent: None,
-            usual: None,
-        };
-        window.restart();
-        window
+            patience: PATIENCE_MIN,
+            cut_at: None,
+            latency: Latency::default(),
+        }
     }
 
     /// How many may be on their way.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies between its bounds")]
     pub(crate) fn limit(&self) -> usize {
-        (self.limit as usize).clamp(self.bounds.min, self.bounds.max)
+        self.limit
     }
 
-    /// An attempt that left at `sent_at` was answered well. `was_full`: it took the last place of the window;
-    /// what was never filled says nothing about more.
+    /// One that departed at `sent_at` was answered well. `was_full`: the window let no other depart
+    /// after it; one that is not used up shows nothing by going well, and does not grow.
     pub(crate) fn handle_success(&mut self, now: Timestamp, sent_at: Timestamp, was_full: bool) {
-        if self.is_slow(now.since(sent_at)) {
-            self.cut(now, sent_at, CUT_BY_LATENCY);
-        } else if was_full && sent_at >= self.cut_at {
-            self.set(self.limit + self.step());
-            if self.ceiling.is_some_and(|ceiling| self.limit > ceiling + 1.0) {
-                self.ceiling = None; // it copes with more now
-            }
+        if self.is_fixed() || !self.is_of_this_epoch(sent_at) {
+            return;
+        }
+        let at_min = self.limit == self.bounds.min;
+        self.latency.observe(now.since(sent_at), self.limit, at_min);
+        if self.latency.is_strained() && !at_min {
+            self.cut(now, Cut::Mild);
+        } else if was_full && self.limit < self.bounds.max && (self.slow_start || self.latency.is_judged()) {
+            self.credit += 1;
+            self.grow();
         }
     }
 
-    /// An attempt that left at `sent_at` met an error, a timeout or a throttle.
+    /// One that departed at `sent_at` met an error of the endpoint, a timeout or a throttle.
     pub(crate) fn handle_overload(&mut self, now: Timestamp, sent_at: Timestamp) {
-        self.cut(now, sent_at, CUT_BY_ERROR);
+        if !self.is_fixed() && self.is_of_this_epoch(sent_at) {
+            self.cut(now, Cut::Hard);
+        }
     }
 
-    /// After an outage: small again, with nothing known of a ceiling.
+    /// Whether it has been cut since that departed: what went with the others that made it so says nothing new.
+    /// Never at the lower bound, where there is nothing left to cut.
+    pub(crate) fn has_answered(&self, sent_at: Timestamp) -> bool {
+        self.limit > self.bounds.min && !self.is_of_this_epoch(sent_at)
+    }
+
+    /// After an outage: as at the beginning, but for what is known of the latency at ease.
     pub(crate) fn restart(&mut self) {
-        self.doubling = true;
-        self.ceiling = None;
-        self.set(INITIAL);
+        self.latency.forget_recent();
+        *self = Self { latency: std::mem::take(&mut self.latency), cut_at: self.cut_at, ..Self::new(self.bounds) };
     }
 
     /// The wall clock jumped by so many milliseconds.
-    pub(crate) const fn shift(&mut self, by: i64) {
-        self.cut_at = self.cut_at.shifted(by);
+    ///
+    /// The caller moves the departure times of what is on its way too.
+    pub(crate) fn shift(&mut self, by: i64) {
+        self.cut_at = self.cut_at.map(|at| Timestamp::from_millis(at.millis().saturating_add_signed(by)));
     }
 
-    /// By how much one success in a full window widens it.
-    fn step(&self) -> f64 {
-        match self.ceiling {
-            Some(ceiling) if self.limit > ceiling * NEAR => 1.0 / (self.limit * PLATEAU),
-            None if self.doubling => 1.0,
-            _ => 1.0 / self.limit,
+    fn is_fixed(&self) -> bool {
+        self.bounds.min == self.bounds.max
+    }
+
+    fn is_of_this_epoch(&self, sent_at: Timestamp) -> bool {
+        self.cut_at.is_none_or(|cut_at| sent_at > cut_at)
+    }
+
+    fn grow(&mut self) {
+        self.slow_start &= self.latency.is_at_ease(); // doubling would be far past the mark before it shows
+        // A round trip brings `limit` successes.
+        let price = if self.slow_start { 1 } else { self.limit * self.round_trips() };
+        if self.credit < price {
+            return;
+        }
+        self.credit = 0;
+        self.limit += 1;
+        if self.ceiling.is_some_and(|ceiling| self.limit > ceiling && self.round_trips() == 1) {
+            self.ceiling = None; // it has gone well so far beyond that the trouble is over
+            self.patience = PATIENCE_MIN;
         }
     }
 
-    fn cut(&mut self, now: Timestamp, sent_at: Timestamp, part: f64) {
-        if sent_at >= self.cut_at {
-            // It was the whole number that was on its way, and it was one too many.
-            self.ceiling = Some(self.limit.floor());
-            self.doubling = false;
-            self.set(self.limit * part);
-            self.cut_at = now.after(Duration::from_millis(1));
-        }
+    /// Round trips before the next step: the patience onto the ceiling, a quarter of it one step beside,
+    /// a sixteenth two beside, and so on to one.
+    fn round_trips(&self) -> usize {
+        let Some(ceiling) = self.ceiling else { return 1 };
+        let beside = (self.limit + 1).abs_diff(ceiling).min(8);
+        (self.patience >> (2 * beside)).max(1)
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "bounds and milliseconds are far below 2^52")]
-    fn set(&mut self, limit: f64) {
-        self.limit = limit.clamp(self.bounds.min as f64, self.bounds.max as f64 + 0.99);
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "bounds and milliseconds are far below 2^52")]
-    fn is_slow(&mut self, took: Duration) -> bool {
-        let slow = |usual: f64| usual * SLOW_FACTOR + SLOW_SLACK_MS;
-        let took = duration_millis(took) as f64;
-        let took = self.usual.map_or(took, |usual| took.min(slow(usual) * OUTLIER_FACTOR));
-        let recent = self.recent.map_or(took, |recent| recent + (took - recent) * RECENT_PART);
-        // What is slow though few are on their way is how it is; with many, it may be them.
-        let few = INITIAL.max(self.bounds.min as f64);
-        let usual = self.usual.unwrap_or(took);
-        let is_own = self.limit <= few || recent < usual;
-        let usual = if is_own { usual + (recent - usual) * RECENT_PART } else { usual };
-        (self.recent, self.usual) = (Some(recent), Some(usual));
-        recent > slow(usual)
+    fn cut(&mut self, now: Timestamp, cut: Cut) {
+        self.patience = match self.ceiling {
+            Some(ceiling) if self.limit >= ceiling && self.limit > self.bounds.min => {
+                (self.patience * 2).min(PATIENCE_MAX)
+            }
+            Some(_) => (self.patience / 2).max(1),
+            None => PATIENCE_MIN,
+        };
+        self.ceiling = Some(self.limit);
+        let left = match cut {
+            Cut::Hard => self.limit * 4 / 5,
+            Cut::Mild => {
+                self.latency.forget_recent();
+                self.limit * 9 / 10
+            }
+        };
+        self.limit = left.max(self.bounds.min);
+        self.slow_start = false;
+        self.credit = 0;
+        self.cut_at = Some(now);
     }
 }
 

@@ -8,7 +8,7 @@
 //! decompression, and retries of its own — every attempt is one the scheduler asked for. (The client does
 //! move a request on to a fresh connection if a pooled one closed before a byte of it was written: nobody
 //! has seen that request.) Connections are HTTP/1.1 and kept alive; how many there are is bounded by the
-//! endpoint's `concurrency_max`, which the scheduler keeps.
+//! endpoint's `concurrency`, which the scheduler keeps.
 //!
 //! `headers` what is sent besides the body · `body` whether it was sent whole · `answer` what is kept ·
 //! `classify` what a failure means.

@@ -399,7 +399,12 @@ async fn endpoints_are_shown_without_their_secrets_and_former_ones_too() {
     assert_eq!((&former["configured"], &former["deliveries"]["scheduled"]), (&json!(false), &json!(1)));
     let gone = gateway.get("/api/v1/endpoints/gone").await.json();
     assert_eq!((&gone["url"], &gone["signing"]), (&json!("https://example.com/gone"), &json!("standard")));
-    assert_eq!((&gone["limits"]["concurrency_max"], &gone["limits"]["timeout_ms"]), (&json!(4), &json!(15_000)));
+    let breaker = json!({ "failures": 5, "failure_rate": 0.5, "samples_min": 20, "window_ms": 60_000,
+        "probe_initial_ms": 5_000, "probe_max_ms": 300_000 });
+    let limits = json!({ "concurrency_min": 1, "concurrency_max": 4, "rate": null, "rate_burst": null,
+        "order": "none", "order_hold_max_ms": null, "breaker": breaker, "connect_timeout_ms": 5_000,
+        "timeout_ms": 15_000, "attempts_max": 20, "age_max_ms": 86_400_000 });
+    assert_eq!(gone["limits"], limits);
     assert_eq!((&gone["deliveries"]["dead"], &gone["deliveries"]["failed"]), (&json!(1), &json!(1)));
     let lane = json!({ "in_flight": 0, "fresh": 0, "waiting": 0, "behind": false, "held_until": null });
     gateway.until("/api/v1/endpoints/gone", |endpoint| endpoint["lane"] == lane).await;

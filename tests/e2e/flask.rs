@@ -49,7 +49,7 @@ fn the_documented_flask_receiver_gets_a_call() {
         preset = "flyflow"
         [endpoints.flask]
         url = "{}/webhook"
-        concurrency_max = 1 # Python threads print into each other's lines
+        concurrency = 1 # Python threads print into each other's lines
         [[routes]]
         endpoints = ["flask"]
         "#,

@@ -290,14 +290,15 @@ impl Lane {
             // It refused this delivery as its policy expects: it is there.
             (Outcome::Delivered | Outcome::Permanent, _) => Verdict::Success,
             (Outcome::Throttled, _) => Verdict::Throttled,
-            (Outcome::Retryable | Outcome::MaybeDelivered, sign) => Verdict::Failure(sign),
+            (_, sign) if self.window.has_answered(flight.sent_at) => Verdict::Overload(sign),
+            (_, sign) => Verdict::Failure(sign),
         };
         match (verdict, sign) {
             (Verdict::Success, _) => self.window.handle_success(now, flight.sent_at, flight.was_full),
             (Verdict::Throttled, _) | (Verdict::Failure(_), Sign::Failure(_) | Sign::Status(408 | 425 | 500..)) => {
                 self.window.handle_overload(now, flight.sent_at);
             }
-            (Verdict::Failure(_) | Verdict::Neutral, _) => {}
+            _ => {}
         }
         let was_closed = self.breaker.is_closed();
         let limit = self.window.limit();

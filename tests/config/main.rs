@@ -2,17 +2,21 @@
 
 #![cfg(feature = "server")]
 
+mod flow;
+
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use backstop::config::{Config, ConfigErrors, LogFormat, Problem};
+use backstop::core::endpoint::Order;
+use backstop::core::rate::Rate;
 use backstop::core::retry::RetryPolicy;
 use backstop::core::sign::Signing;
 use backstop::core::source::{Ack, DedupRule};
 use proptest::prelude::*;
 
-const SHIPPED: &str = include_str!("../gateway.toml");
+const SHIPPED: &str = include_str!("../../gateway.toml");
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A config that is right, for a mistake to be added to.
@@ -94,6 +98,8 @@ fn every_commented_setting_of_the_shipped_file_is_right() {
     let crm = &config.endpoints[0];
     assert!(matches!(&crm.signing, Signing::Standard(secrets) if secrets.len() == 1));
     assert_eq!(&crm.headers[0].value[..], b"Bearer planted-token");
+    assert_eq!(crm.rate, Some(Rate { count: 600, per: Duration::from_secs(60), burst: 20 }));
+    assert_eq!((crm.order, crm.order_hold_max), (Order::Key, Duration::from_secs(900)));
     assert!(crm.permanent.contains(402) && !crm.permanent.contains(404));
 }
 
@@ -118,6 +124,9 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[sources.a.ack]\nqqqqqq = 1",
         "[endpoints.a]\nurl = \"http://a\"\nqqqqqq = 1",
         "[endpoints.a]\nurl = \"http://a\"\nretry = { qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"http://a\"\nconcurrency = { qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"http://a\"\nrate = { limit = \"1/s\", qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"http://a\"\nbreaker = { qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\n[[routes]]\nendpoints = [\"a\"]\nqqqqqq = 1",
         "qqqqqq = 1",
     ];
@@ -142,8 +151,9 @@ fn an_empty_file_is_all_defaults_and_a_warning() {
     assert_eq!(config.journal.ballast_bytes, 64 << 20);
     assert_eq!(config.journal.disk_free_min_bytes, 256 << 20);
     assert_eq!(config.journal.index_cache_bytes, 64 << 20);
-    assert_eq!(config.delivery.in_flight_max, 256);
+    assert_eq!(config.delivery.in_flight_max, 1024);
     assert_eq!(config.delivery.active_max_per_endpoint, 1000);
+    assert_eq!(config.delivery.ordered_max_per_endpoint, 20_000);
     assert_eq!(config.delivery.cache_bytes, 64 << 20);
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Json, "info"));
     assert!(matches!(config.warnings.as_slice(), [warning] if warning.key == "sources"));
@@ -229,6 +239,14 @@ fn each_mistake_in_the_plain_tables_is_named_with_line_and_key() {
         ("[journal]\ndir = \"${9x}\"", 2, "journal.dir", "write `$${`"),
         ("[delivery]\ncache_mib = 0", 2, "delivery.cache_mib", "must be 1 to"),
         ("[delivery]\nin_flight_max = 0", 2, "delivery.in_flight_max", "must be 1 to"),
+        (
+            "[delivery]\nordered_max_per_endpoint = 99",
+            2,
+            "delivery.ordered_max_per_endpoint",
+            "must be 100 to 10000000",
+        ),
+        ("[delivery]\nordered_max_per_endpoint = 10000001", 2, "delivery.ordered_max_per_endpoint", "must be 100 to"),
+        ("[delivery]\nordered_max = 100", 2, "delivery.ordered_max", "unknown key"),
         ("[log]\nformat = \"xml\"", 2, "log.format", "\"json\" or \"text\""),
         ("[log]\nlevel = \"loud\"", 2, "log.level", "off, error, warn"),
         ("[log]\nlevel = \"info\"\nlevel = \"info\"", 3, "level", "a second time"),
@@ -290,7 +308,6 @@ fn each_mistake_in_an_endpoint_is_named_with_line_and_key() {
         ("secrets = [7]", "secrets[0]", "must be a string"),
         ("timeout = \"0s\"", "timeout", "from 1ms"),
         ("connect_timeout = \"16s\"", "connect_timeout", "longer than timeout"),
-        ("concurrency_max = 0", "concurrency_max", "must be 1 to"),
         ("headers = { Host = \"a\" }", "headers.Host", "set by the gateway"),
         ("headers = { webhook-id = \"a\" }", "headers.webhook-id", "set by the gateway"),
         ("headers = { Transfer-Encoding = \"a\" }", "headers.Transfer-Encoding", "set by the gateway"),
@@ -308,12 +325,7 @@ fn each_mistake_in_an_endpoint_is_named_with_line_and_key() {
         ("retry = { atempts_max = 3 }", "retry.atempts_max", "did you mean `attempts_max`?"),
         ("retrys = 1", "retrys", "did you mean"),
     ];
-    for (setting, key, piece) in table {
-        let line = AFTER + 1 + setting.matches('\n').count();
-        // Its url stands last, so that the setting's line is known.
-        let text = format!("{GOOD}[endpoints.x]\n{setting}\nurl = \"http://x\"\n");
-        assert_problem(&text, line, &format!("endpoints.x.{key}"), piece);
-    }
+    assert_endpoint_problems(table);
     let urls = [
         ("crm", "absolute URL"),
         ("ftp://crm", "only http and https"),
@@ -328,6 +340,16 @@ fn each_mistake_in_an_endpoint_is_named_with_line_and_key() {
     assert_problem("[endpoints.x]\n", 1, "endpoints.x.url", "is missing");
     assert_problem("[endpoints.\"a/b\"]\n", 1, "endpoints.\"a/b\"", "a name has");
     assert!(parse("[endpoints.x]\nurl = \"http://x\"\nretry = { factor = 3 }").is_ok());
+}
+
+/// Asserts what is wrong with an endpoint's last setting, for each (settings, key, piece of the message).
+fn assert_endpoint_problems(table: &[(&str, &str, &str)]) {
+    for (setting, key, piece) in table {
+        let line = AFTER + 1 + setting.matches('\n').count();
+        // Its url stands last, so that the setting's line is known.
+        let text = format!("{GOOD}[endpoints.x]\n{setting}\nurl = \"http://x\"\n");
+        assert_problem(&text, line, &format!("endpoints.x.{key}"), piece);
+    }
 }
 
 #[test]
@@ -509,7 +531,8 @@ proptest! {
     fn text_that_looks_like_a_config_never_panics_and_an_error_names_a_problem(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "[server]", "[sources.a]", "[endpoints.a]", "[[routes]]", "[sources]", "listen", "url", "secrets", "dedup",
-            "body_max", "retry", "endpoints", "types", "ack", "headers", "factor", " = ", "\n", "\n", "{ ", " }", "[",
+            "body_max", "retry", "endpoints", "types", "ack", "headers", "factor", "concurrency", "min", "rate", "limit",
+            "breaker", "failure_rate", "window", "order", "order_hold_max", "\"key\"", "\"off\"", "\"9/s\"", " = ", "\n", "\n", "{ ", " }", "[",
             "]", ", ", ".", "\"", "\"/a\"", "\"é${\"", "\"${CRM_SECRET}\"", "\"file:bad\"", "\"1s\"", "\"1MiB\"",
             "\"http://a\"", "0", "-1", "1e400", "nan", "1979-05-27", "true", "99999999999999999999", "#", "'''", "é",
         ]), 0..40)
