@@ -267,7 +267,7 @@ fn encode_settlement(settlement: &Settlement, out: &mut Vec<u8>) {
             out.text(&failure.detail);
         }
     }
-    out.byte(u8::from(attempt.probe) * PROBE | u8::from(attempt.out_of_order) * OUT_OF_ORDER);
+    out.byte((u8::from(attempt.probe) * PROBE) | (u8::from(attempt.out_of_order) * OUT_OF_ORDER));
 }
 
 fn decode_settlement(from: &mut Reader, version: u8) -> Option<Settlement> {
