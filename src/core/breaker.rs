@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::core::attempt::FailureClass;
+use crate::core::mutant::{self, Mutant};
 use crate::core::timestamp::{Timestamp, duration_millis};
 
 /// When the circuit opens and how it is probed.
@@ -226,6 +227,7 @@ impl Breaker {
     pub(crate) fn admits(&self, now: Timestamp, in_flight: usize) -> Admission {
         match self.circuit {
             Circuit::Closed => Admission::Free,
+            Circuit::Open { .. } if mutant::is(Mutant::OpenCircuitAdmits) => Admission::Free,
             Circuit::HalfOpen { allowed, .. } => {
                 let has_place = u32::try_from(in_flight).is_ok_and(|in_flight| in_flight < allowed);
                 if has_place { Admission::Probe } else { Admission::Busy }

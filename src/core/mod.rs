@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod event;
 pub mod filter;
 pub mod id;
+pub mod mutant;
 pub mod name;
 pub mod rate;
 pub mod replay;

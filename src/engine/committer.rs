@@ -1,7 +1,8 @@
 //! The committer: the only one who writes to the journal.
 //!
-//! A thread takes whatever waits, commits it as one group, and answers everyone in it. While the disk
-//! syncs one group the next gathers, so the cost of a sync is shared by all who wait for it.
+//! Its [`Writer`] takes whatever waits, commits it as one group, and answers everyone in it; a thread keeps
+//! it at that. While the disk syncs one group the next gathers, so the cost of a sync is shared by all who
+//! wait for it.
 //!
 //! When the disk is full, new events are refused and the rest (outcomes of attempts that were made,
 //! operators' requests) waits and is tried again: an outcome must not be lost. When the journal fails,
@@ -18,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use super::dispatcher::Command;
 use super::{Accepted, Health};
 use crate::core::event::{Draft, Event};
-use crate::core::id::{IdSource, ReplayId};
+use crate::core::id::{EventId, IdSource, ReplayId};
+use crate::core::mutant::{self, Mutant};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Journal, JournalError, Receipt};
 
@@ -33,12 +35,13 @@ const LINGER_YIELDS: usize = 32;
 /// How long to wait before trying again on a full disk.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
-type AcceptReply = oneshot::Sender<Result<Accepted, JournalError>>;
+/// Who wants to hear that an event is durable.
+pub type AcceptReply = oneshot::Sender<Result<Accepted, JournalError>>;
 type CommitReply = Box<dyn FnOnce(Result<Receipt, JournalError>) + Send>;
 
 /// A handle on the committer. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Committer {
+pub struct Committer {
     requests: Sender<Request>,
     ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -56,7 +59,8 @@ enum Waiting {
     Commit(CommitReply),
 }
 
-struct Thread {
+/// What the committer's thread does, a group at a time.
+pub struct Writer {
     journal: Arc<dyn Journal>,
     requests: Receiver<Request>,
     dispatcher: mpsc::UnboundedSender<Command>,
@@ -74,15 +78,17 @@ struct Thread {
 }
 
 impl Committer {
-    pub(super) fn start(
+    /// A committer and its writer, which somebody has to keep at work.
+    #[must_use]
+    pub fn with_writer(
         journal: Arc<dyn Journal>,
         dispatcher: mpsc::UnboundedSender<Command>,
         health: watch::Sender<Health>,
         ids: (IdSource, fastrand::Rng),
-    ) -> Result<Self, JournalError> {
+    ) -> (Self, Writer) {
         let (requests, received) = channel();
         let ids = Arc::new(Mutex::new(ids));
-        let mut thread = Thread {
+        let writer = Writer {
             journal,
             requests: received,
             dispatcher,
@@ -96,19 +102,31 @@ impl Committer {
             lingers: false,
             stopping: false,
         };
+        (Self { requests, ids, thread: Arc::default() }, writer)
+    }
+
+    /// A committer with a thread that keeps its writer at work.
+    pub(super) fn start(
+        journal: Arc<dyn Journal>,
+        dispatcher: mpsc::UnboundedSender<Command>,
+        health: watch::Sender<Health>,
+        ids: (IdSource, fastrand::Rng),
+    ) -> Result<Self, JournalError> {
+        let (committer, mut writer) = Self::with_writer(journal, dispatcher, health, ids);
         let run = move || {
-            if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
                 tracing::error!("the committer panicked; this is a bug in backstop, or a damaged index");
-                thread.health.send_replace(Health::Failed("the committer panicked".to_owned()));
+                writer.health.send_replace(Health::Failed("the committer panicked".to_owned()));
             }
         };
         let spawned = std::thread::Builder::new().name("committer".to_owned()).spawn(run);
         let thread = spawned.map_err(|error| JournalError::Open(format!("no thread for the committer: {error}")))?;
-        Ok(Self { requests, ids, thread: Arc::new(Mutex::new(Some(thread))) })
+        *committer.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(committer)
     }
 
     /// Stores an event; `reply` hears of it once it is durable. Its id is given in commit order.
-    pub(super) fn accept(&self, draft: Draft, received_at: Timestamp, slot: OwnedSemaphorePermit, reply: AcceptReply) {
+    pub fn accept(&self, draft: Draft, received_at: Timestamp, slot: OwnedSemaphorePermit, reply: AcceptReply) {
         self.send(Request::Accept { draft, received_at, reply, _slot: slot });
     }
 
@@ -120,7 +138,7 @@ impl Committer {
     }
 
     /// Stores a change and calls `then` once it is durable, on the committer's thread.
-    pub(super) fn commit_then(
+    pub fn commit_then(
         &self,
         change: Change,
         then: impl FnOnce(Result<Receipt, JournalError>) + Send + 'static,
@@ -151,7 +169,19 @@ impl Committer {
     }
 }
 
-impl Thread {
+impl Writer {
+    /// Commits at most so many of the requests that wait now, as one group, and answers them. Never waits itself.
+    pub fn commit_waiting(&mut self, at_most: usize) {
+        while self.changes.len() < at_most
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.add(request);
+        }
+        if !self.changes.is_empty() {
+            self.commit();
+        }
+    }
+
     fn run(&mut self) {
         while !self.stopping || !self.changes.is_empty() {
             if !self.gather() {
@@ -217,6 +247,7 @@ impl Thread {
                 };
                 let bytes = draft.body.len();
                 let event = Arc::new(Event { id, received_at, draft });
+                let reply = if mutant::is(Mutant::AckBeforeCommit) { answer_early(id, reply) } else { reply };
                 self.changes.push(Change::Accept(Arc::clone(&event)));
                 self.waiting.push(Waiting::Accept(event, reply, _slot));
                 bytes
@@ -319,4 +350,10 @@ impl Thread {
             }
         }
     }
+}
+
+/// A mutant's doing: the sender is told, and somebody who is not there hears of the commit.
+fn answer_early(id: EventId, reply: AcceptReply) -> AcceptReply {
+    let _heard = reply.send(Ok(Accepted { id, duplicate: false })).is_ok();
+    oneshot::channel().0
 }

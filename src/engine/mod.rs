@@ -1,14 +1,17 @@
 //! The engine: takes events in, keeps deliveries going, does what operators ask.
 //!
-//! The parts by role: the scheduler (core) decides, the [`dispatcher`] drives, the [`committer`] writes,
-//! the [`Transport`] sends, the [`replayer`] works replays off. The engine knows time only through
-//! [`Clock`] and the network only through [`Transport`], so that a simulation can hand it both.
+//! The parts by role: the scheduler (core) decides, the [`dispatcher`] has it done, the [`committer`] writes,
+//! the [`Transport`] sends, the [`replayer`] works replays off, and the [`driver`] turns the crank. The engine
+//! knows time only through [`Clock`] and the network only through [`Transport`]; dispatcher and committer run
+//! without threads and runtime, too: `tests/sim` turns their crank by a seed.
 //!
 //! Invariants: nothing is acknowledged before its commit returned; the scheduler hears of a change only
 //! after that; nobody but the committer commits.
 
-mod committer;
-mod dispatcher;
+mod attempt;
+pub mod committer;
+pub mod dispatcher;
+mod driver;
 mod recent;
 mod replayer;
 
@@ -229,8 +232,8 @@ impl Engine {
             accept_slots: Arc::new(Semaphore::new(parts.accept_queue_max)),
             health,
         };
-        dispatcher::start(
-            dispatcher::Parts {
+        driver::start(
+            driver::Parts {
                 journal: parts.journal,
                 clock: parts.clock,
                 transport: parts.transport,
@@ -278,7 +281,7 @@ impl Engine {
             return Err(NotDone::Ended);
         }
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Cancel { id, endpoint: delivery.endpoint, reply });
+        self.tell(Command::Cancel(id, delivery.endpoint, reply));
         match answer.await.unwrap_or(Err(NotDone::Journal(JournalError::Closed)))? {
             Receipt::Missing => Err(NotDone::Missing),
             Receipt::Stale => Err(NotDone::Ended),
@@ -386,7 +389,7 @@ impl Engine {
         let asked: Vec<_> = waiting
             .map(|Delivery { id, endpoint, .. }| {
                 let (reply, answer) = oneshot::channel();
-                self.tell(Command::Cancel { id, endpoint, reply });
+                self.tell(Command::Cancel(id, endpoint, reply));
                 answer
             })
             .collect();

@@ -21,6 +21,7 @@ use crate::core::delivery::{Reason, Step};
 use crate::core::endpoint::Endpoint;
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
+use crate::core::mutant::{self, Mutant};
 use crate::core::rate::Bucket;
 use crate::core::retry::Failed;
 use crate::core::standing::{Pause, PauseCause, Standing};
@@ -99,7 +100,7 @@ impl Lane {
             breaker: Breaker::new(endpoint.breaker.clone(), standing.circuit),
             window: Window::new(endpoint.concurrency),
             bucket: endpoint.rate.map(Bucket::new),
-            pause: standing.pause,
+            pause: standing.pause.filter(|_| !mutant::is(Mutant::PauseForgotten)),
             held_since: standing.available_since,
             held_until: standing.held_until,
             available_since: standing.available_since,
@@ -121,7 +122,9 @@ impl Lane {
     }
 
     fn hold_waiting(&mut self, active: Active) {
-        self.lines.note_waiting(&active);
+        if !mutant::is(Mutant::RetryHoldsNobody) {
+            self.lines.note_waiting(&active);
+        }
         let others = self.early.len() + self.lines.waiting();
         self.queue.insert_waiting(active, others);
     }
@@ -174,7 +177,8 @@ impl Lane {
     /// The delivery that goes next, taken out of the queue. Those who are not first in their line are set aside.
     fn choose(&mut self, now: Timestamp) -> Option<(Active, bool)> {
         self.admit_early();
-        let mut fresh_is_blocked = self.lines.are_kept() && !self.queue.knows_all_waiting();
+        let knows_all = self.queue.knows_all_waiting() || mutant::is(Mutant::LineSkippedAfterRestart);
+        let mut fresh_is_blocked = self.lines.are_kept() && !knows_all;
         loop {
             let is_due = self.queue.first_waiting().is_some_and(|first| first.due <= now);
             let has_fresh = !fresh_is_blocked && self.queue.first_fresh().is_some();
@@ -266,7 +270,7 @@ impl Lane {
                 if attempt.outcome == Outcome::Throttled {
                     self.hold(now, retry_after);
                 }
-                match flight.probe {
+                match flight.probe && !mutant::is(Mutant::ProbeSpendsAttempt) {
                     true => self.endpoint.retry.after_probe(now, failed, rng),
                     false => self.endpoint.retry.after_failure(now, failed, rng),
                 }
@@ -325,6 +329,9 @@ impl Lane {
             Some(Step::Retry { due }) => Some(due),
             _ => None,
         };
+        if mutant::is(Mutant::RetryForgotten) {
+            return;
+        }
         if let Some(due) = again {
             let probes = active.probes + u32::from(flight.probe);
             let tried_at = active.tried_at.or(Some(flight.sent_at));
@@ -359,6 +366,9 @@ impl Lane {
     }
 
     fn hold(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+        if mutant::is(Mutant::SilenceIgnored) {
+            return;
+        }
         let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.endpoint.retry.retry_after_max);
         if self.held_until <= now {
             self.held_since = now;
@@ -457,6 +467,9 @@ impl Lane {
     }
 
     pub(super) fn mark(&self) -> EventId {
+        if mutant::is(Mutant::MarkPastFlights) {
+            return self.queue.after();
+        }
         let oldest_cancelling = self.cancelling.first_key_value().map(|(id, _)| id.event);
         let oldest_flight = self.first_flights.first().copied();
         let aside = self.lines.oldest_untried();

@@ -27,6 +27,7 @@ use crate::core::delivery::{Delivery, Reason, Step};
 use crate::core::endpoint::{Endpoint, Order};
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
+use crate::core::mutant::{self, Mutant};
 use crate::core::name::Name;
 use crate::core::standing::{Pause, Standing};
 use crate::core::timestamp::Timestamp;
@@ -394,6 +395,9 @@ impl Scheduler {
 
     /// The wall clock jumped by so many milliseconds: every wait takes as long as it would have.
     pub fn handle_clock_jump(&mut self, by: i64) {
+        if mutant::is(Mutant::ClockJumpIgnored) {
+            return;
+        }
         self.alarms.clear();
         for departed in self.flights.values_mut() {
             departed.flight.sent_at = departed.flight.sent_at.shifted(by);

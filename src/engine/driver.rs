@@ -1,0 +1,163 @@
+//! The driver turns the dispatcher's crank: the only loop with `select!`.
+//!
+//! It performs what the dispatcher wants done, each piece as a task or a commit of its own, and tells it what
+//! came of it. It never waits for anything but the next command or the next deadline.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::attempt::Try;
+use super::committer::Committer;
+use super::dispatcher::{self, Command, Dispatcher, Work};
+use super::recent::Recent;
+use super::{Clock, Health, Transport, read_blocking, supervise};
+use crate::core::endpoint::Endpoint;
+use crate::core::name::Name;
+use crate::core::scheduler::{Dispatch, Limits, Refill};
+use crate::core::timestamp::Timestamp;
+use crate::journal::{Journal, JournalError};
+
+/// Commands taken in one go before the dispatcher is asked again.
+const COMMANDS_MAX: usize = 256;
+/// The longest sleep: a wall clock that was set is noticed within this.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// How often the dispatcher's marks are remembered.
+const MARK_PERIOD: Duration = Duration::from_secs(1);
+/// How long to wait before asking again a journal that could not be read.
+const LOAD_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Parts {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) endpoints: HashMap<Name, Arc<Endpoint>>,
+    pub(super) limits: Limits,
+    pub(super) recent_max_bytes: u64,
+    pub(super) committer: Committer,
+    pub(super) own_commands: mpsc::UnboundedSender<Command>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) health: watch::Sender<Health>,
+}
+
+struct Driver {
+    parts: Parts,
+    dispatcher: Dispatcher,
+    recent: Recent,
+    marked_at: Timestamp,
+}
+
+/// Starts the loop on the current runtime. It ends after [`Command::Stop`].
+pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
+    let endpoints = parts.endpoints.values().map(|endpoint| &**endpoint);
+    let lots = dispatcher::lots(&*parts.journal, endpoints);
+    let clocks = (parts.clock.now(), parts.clock.steady());
+    let dispatcher = Dispatcher::new(parts.limits, lots, parts.rng.clone(), clocks);
+    let recent = Recent::new(parts.recent_max_bytes);
+    let driver = Driver { parts, dispatcher, recent, marked_at: Timestamp::ZERO };
+    supervise("the dispatcher", driver.parts.health.clone(), driver.run(commands));
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut batch = Vec::with_capacity(COMMANDS_MAX);
+        loop {
+            let now = self.parts.clock.now();
+            self.dispatcher.handle_clocks(now, self.parts.clock.steady());
+            while let Some(work) = self.dispatcher.poll_work(now) {
+                self.perform(work);
+            }
+            self.mark(now);
+            if let Some(stopped) = self.dispatcher.poll_stopped() {
+                self.remember_marks();
+                let _heard = stopped.send(()).is_ok();
+                return;
+            }
+            tokio::select! {
+                _received = commands.recv_many(&mut batch, COMMANDS_MAX) => {}
+                () = tokio::time::sleep(self.sleep(now)) => {}
+            }
+            let now = self.parts.clock.now();
+            for command in batch.drain(..) {
+                if let Command::Accepted(events) = &command {
+                    events.iter().for_each(|(event, _)| self.recent.add(Arc::clone(event)));
+                }
+                self.dispatcher.handle(now, command);
+            }
+        }
+    }
+
+    fn sleep(&self, now: Timestamp) -> Duration {
+        let due = self.dispatcher.poll_timeout();
+        due.map_or(SLEEP_MAX, |due| due.since(now)).clamp(Duration::from_millis(1), SLEEP_MAX)
+    }
+
+    fn perform(&mut self, work: Work) {
+        match work {
+            Work::Send(dispatch) => self.send(dispatch),
+            Work::Load(refill) => self.load(refill),
+            Work::Commit(change, then) => {
+                let own = self.parts.own_commands.clone();
+                self.parts.committer.commit_then(change, move |result| {
+                    let _told = own.send(Command::Committed(then, result)).is_ok();
+                });
+            }
+        }
+    }
+
+    fn send(&mut self, dispatch: Dispatch) {
+        let Some(endpoint) = self.parts.endpoints.get(&dispatch.endpoint).cloned() else { return };
+        let recent = if dispatch.attempt == 1 { self.recent.take(dispatch.id) } else { None };
+        let try_it = Try {
+            journal: Arc::clone(&self.parts.journal),
+            clock: Arc::clone(&self.parts.clock),
+            transport: Arc::clone(&self.parts.transport),
+            endpoint,
+            dispatch,
+            recent,
+        };
+        let own = self.parts.own_commands.clone();
+        tokio::spawn(async move {
+            let (about, attempt) = try_it.run().await;
+            let _told = own.send(Command::Attempted(about, attempt)).is_ok();
+        });
+    }
+
+    fn load(&self, refill: Refill) {
+        let journal = Arc::clone(&self.parts.journal);
+        let own = self.parts.own_commands.clone();
+        tokio::spawn(async move {
+            let answer = loop {
+                let refill = refill.clone();
+                match read_blocking(Arc::clone(&journal), move |journal| dispatcher::load(journal, &refill)).await {
+                    Ok(answer) => break answer,
+                    Err(JournalError::Closed) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "the backlog could not be read");
+                        tokio::time::sleep(LOAD_PAUSE).await;
+                    }
+                }
+            };
+            let _told = own.send(answer).is_ok();
+        });
+    }
+
+    fn mark(&mut self, now: Timestamp) {
+        if now.since(self.marked_at) >= MARK_PERIOD || now < self.marked_at {
+            self.marked_at = now;
+            self.remember_marks();
+            // On a quiet gateway no commit would tell.
+            if let Err(error @ JournalError::Failed(_)) = self.parts.journal.check() {
+                self.parts.health.send_replace(Health::Failed(error.to_string()));
+            }
+        }
+    }
+
+    fn remember_marks(&self) {
+        for (endpoint, mark) in self.dispatcher.marks() {
+            self.parts.journal.set_mark(endpoint, mark);
+        }
+    }
+}
