@@ -138,11 +138,7 @@ impl Committer {
     }
 
     /// Stores a change and calls `then` once it is durable, on the committer's thread.
-    pub fn commit_then(
-        &self,
-        change: Change,
-        then: impl FnOnce(Result<Receipt, JournalError>) + Send + 'static,
-    ) {
+    pub fn commit_then(&self, change: Change, then: impl FnOnce(Result<Receipt, JournalError>) + Send + 'static) {
         self.send(Request::Commit { change, reply: Box::new(then) });
     }
 
@@ -170,16 +166,19 @@ impl Committer {
 }
 
 impl Writer {
-    /// Commits at most so many of the requests that wait now, as one group, and answers them. Never waits itself.
-    pub fn commit_waiting(&mut self, at_most: usize) {
+    /// Takes what waits into the group at hand, until that has so many. Waits for nothing.
+    pub fn take_waiting(&mut self, at_most: usize) {
         while self.changes.len() < at_most
             && let Ok(request) = self.requests.try_recv()
         {
             self.add(request);
         }
-        if !self.changes.is_empty() {
-            self.commit();
-        }
+    }
+
+    /// How many changes the group at hand has: on a full disk some may be left over.
+    #[must_use]
+    pub fn gathered(&self) -> usize {
+        self.changes.len()
     }
 
     fn run(&mut self) {
@@ -264,7 +263,8 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self) {
+    /// Commits the group at hand and answers everyone in it.
+    pub fn commit(&mut self) {
         assert_eq!(self.changes.len(), self.waiting.len(), "every change has someone who waits for it");
         if let Some(error) = self.failed.clone() {
             return self.refuse(&error);

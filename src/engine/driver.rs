@@ -64,8 +64,7 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut batch = Vec::with_capacity(COMMANDS_MAX);
         loop {
-            let now = self.parts.clock.now();
-            self.dispatcher.handle_clocks(now, self.parts.clock.steady());
+            let now = self.now();
             while let Some(work) = self.dispatcher.poll_work(now) {
                 self.perform(work);
             }
@@ -79,7 +78,7 @@ impl Driver {
                 _received = commands.recv_many(&mut batch, COMMANDS_MAX) => {}
                 () = tokio::time::sleep(self.sleep(now)) => {}
             }
-            let now = self.parts.clock.now();
+            let now = self.now();
             for command in batch.drain(..) {
                 if let Command::Accepted(events) = &command {
                     events.iter().for_each(|(event, _)| self.recent.add(Arc::clone(event)));
@@ -87,6 +86,13 @@ impl Driver {
                 self.dispatcher.handle(now, command);
             }
         }
+    }
+
+    /// Now, by a wall clock that the dispatcher knows of: before anything is decided by it, waits have moved along.
+    fn now(&mut self) -> Timestamp {
+        let now = self.parts.clock.now();
+        self.dispatcher.handle_clocks(now, self.parts.clock.steady());
+        now
     }
 
     fn sleep(&self, now: Timestamp) -> Duration {

@@ -8,7 +8,7 @@
 //! A delivery sent while the circuit is not closed is a probe: if it fails it spends none of its attempts.
 //! No delivery ages while its endpoint cannot take it: age counts from when the endpoint last came back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::lines::{Freed, Lines};
@@ -32,6 +32,8 @@ use crate::core::window::Window;
 const HOLD_DEFAULT: Duration = Duration::from_secs(1);
 /// A silence shorter than this is over before a restart is: it is not worth remembering on disk.
 const HOLD_REMEMBERED_MIN: Duration = Duration::from_secs(5);
+/// Settings of the wall clock that are remembered.
+const JUMPS_MAX: usize = 16;
 
 /// What a lane has to say when it is its turn.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub(super) struct Lane {
     held_since: Timestamp,
     held_until: Timestamp,
     available_since: Timestamp,
+    /// When the wall clock was set, by its old setting, and by how much. The journal has times of before.
+    jumps: VecDeque<(Timestamp, i64)>,
 }
 
 impl Lane {
@@ -104,6 +108,7 @@ impl Lane {
             held_since: standing.available_since,
             held_until: standing.held_until,
             available_since: standing.available_since,
+            jumps: VecDeque::new(),
             endpoint,
         }
     }
@@ -156,7 +161,7 @@ impl Lane {
         if self.pause.is_some() {
             return Err(Take::Nothing);
         }
-        if self.held_until > now {
+        if self.held_until > now && self.held_until <= now.after(self.endpoint.retry.retry_after_max.max(HOLD_DEFAULT)) {
             return Err(Take::Wait { until: self.held_until });
         }
         let probe = match self.breaker.admits(now, self.in_flight) {
@@ -260,7 +265,8 @@ impl Lane {
         };
         let Active { attempts, probes, born_at, .. } = flight.active;
         // A clock that was set between two processes can leave more probes than attempts to nobody's harm.
-        let spent = attempts.saturating_sub(probes);
+        let unspent = if mutant::is(Mutant::ProbeSpendsAttempt) { 0 } else { probes };
+        let spent = attempts.saturating_sub(unspent);
         let failed = Failed { attempt: spent + 1, born_at: born_at.max(self.available_since), retry_after };
         self.learn(now, flight, attempt, rng);
         match attempt.outcome {
@@ -359,6 +365,7 @@ impl Lane {
     pub(super) fn end_cancel(&mut self, id: DeliveryId) {
         let tag = self.cancelling.remove(&id).flatten();
         self.queue.note_gone(id);
+        self.lines.note_gone(id);
         if let Some(tag) = tag {
             let freed = self.lines.forget(tag, id);
             self.take_back(freed);
@@ -459,11 +466,25 @@ impl Lane {
     ) {
         let is_aside = |id| self.early.contains_key(&id) || self.lines.find_aside(id).is_some();
         let is_elsewhere = |id| self.cancelling.contains_key(&id) || is_on_its_way(id) || is_aside(id);
-        for active in self.queue.refill_waiting(answer, end, is_elsewhere) {
-            // A clock that was set back since must not make it wait for longer than was decided.
-            let due = active.due.min(now.after(active.due.since(active.since)));
-            self.hold_waiting(Active { due, ..active });
+        let new = self.queue.refill_waiting(answer, end, is_elsewhere);
+        for active in &new {
+            self.hold_waiting(self.by_this_clock(now, *active));
         }
+        let Self { queue, lines, early, .. } = self;
+        queue.end_refill(&new, |id| early.contains_key(&id) || lines.find_aside(id).is_some());
+    }
+
+    /// What the journal says of a waiting delivery, by the clock as it is set now.
+    fn by_this_clock(&self, now: Timestamp, active: Active) -> Active {
+        let forward = self.jumps.iter().filter(|(_, by)| *by > 0);
+        let moved = forward.fold(active, |active, (before, by)| match active.since <= *before {
+            true => active.shifted(*by),
+            false => active,
+        });
+        // Where the clock was set back, now or before this process began, times may be of either setting. It must
+        // not wait for longer than was decided, nor hold its line for longer.
+        let due = moved.due.min(now.after(moved.due.since(moved.since)));
+        Active { due, since: moved.since.min(now), tried_at: moved.tried_at.map(|at| at.min(now)), ..moved }
     }
 
     pub(super) fn mark(&self) -> EventId {
@@ -540,9 +561,14 @@ impl Lane {
         }
     }
 
-    /// The wall clock jumped by so many milliseconds: no wait becomes longer or shorter by it.
-    pub(super) fn shift(&mut self, by: i64) {
+    /// The wall clock, which would have said `before`, was set by so many milliseconds: no wait becomes longer or
+    /// shorter by it.
+    pub(super) fn shift(&mut self, before: Timestamp, by: i64) {
         self.alarm = None;
+        self.jumps.push_back((before, by));
+        if self.jumps.len() > JUMPS_MAX {
+            self.jumps.pop_front();
+        }
         self.queue.shift(by);
         self.lines.shift(by);
         self.early.values_mut().for_each(|active| *active = active.shifted(by));

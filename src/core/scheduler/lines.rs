@@ -37,6 +37,9 @@ pub(super) struct Lines {
     untried_max: usize,
     /// Lines that may want what they left to the journal.
     hungry: BTreeSet<KeyTag>,
+    /// Lines for which the journal is being asked, and what was cancelled since.
+    asking: usize,
+    gone: BTreeSet<DeliveryId>,
 }
 
 #[derive(Debug, Default)]
@@ -56,10 +59,10 @@ struct Line {
 struct Left {
     /// All of them are later than this,
     after: EventId,
-    /// and this is the latest one known of.
+    /// and this is the latest one: what comes after it is still in the queue, or has not come yet.
     newest: EventId,
-    /// While the journal is asked: what was cancelled since.
-    asking: Option<BTreeSet<DeliveryId>>,
+    /// Whether the journal is being asked.
+    is_asking: bool,
 }
 
 /// Where a delivery goes that was set aside and is first in its line now.
@@ -80,6 +83,8 @@ impl Lines {
             untried: 0,
             untried_max,
             hungry: BTreeSet::new(),
+            asking: 0,
+            gone: BTreeSet::new(),
         }
     }
 
@@ -115,7 +120,8 @@ impl Lines {
 
     /// Whether it is first in its line.
     pub(super) fn is_first(&self, tag: KeyTag, id: DeliveryId) -> bool {
-        self.lines.get(&tag).is_none_or(|line| line.flight.is_none() && line.first().is_none_or(|first| id <= first))
+        let Some(line) = self.lines.get(&tag) else { return true };
+        line.flight.is_none() && line.first().is_none_or(|first| id <= first) && !line.is_behind_left(id)
     }
 
     /// Whether it passes one that is before it; only a first one may be asked about.
@@ -151,30 +157,27 @@ impl Lines {
         line.known.remove(&id);
         line.passed.remove(&id);
         line.failing.remove(&id);
-        if let Some(gone) = line.left.as_mut().and_then(|left| left.asking.as_mut()) {
-            gone.insert(id);
-        }
         self.next(tag)
     }
 
-    /// It is set aside until it is first. Left to the journal if too many first-time ones are.
+    /// It was cancelled: what the journal was asked before may still name it.
+    pub(super) fn note_gone(&mut self, id: DeliveryId) {
+        if self.asking > 0 {
+            self.gone.insert(id);
+        }
+    }
+
+    /// It is set aside until it is first. Left to the journal if too many first-time ones are, unless it was set aside
+    /// before.
     pub(super) fn set_aside(&mut self, tag: KeyTag, active: Active, first_time: bool) {
         let line = self.lines.entry(tag).or_default();
-        if first_time {
-            let event = active.id.event;
-            if let Some(left) = &mut line.left {
-                left.newest = left.newest.max(event);
-                return;
-            }
-            if self.untried >= self.untried_max {
-                let after = EventId::from_u128(event.as_u128().saturating_sub(1));
-                line.left = Some(Left { after, newest: event, asking: None });
-                self.note_hungry(tag);
-                return;
-            }
-            self.untried += 1;
+        let is_new = line.known.insert(active.id);
+        if first_time && is_new && (line.left.is_some() || self.untried >= self.untried_max) {
+            line.known.remove(&active.id);
+            line.leave(active.id.event);
+            return self.note_hungry(tag);
         }
-        line.known.insert(active.id);
+        self.untried += usize::from(first_time);
         self.aside.insert(active.id, (active, first_time));
     }
 
@@ -218,7 +221,8 @@ impl Lines {
             else {
                 continue;
             };
-            left.asking = Some(BTreeSet::new());
+            left.is_asking = true;
+            self.asking += 1;
             return Some((tag, left.after, LINE_REFILL_MAX));
         }
         None
@@ -230,18 +234,21 @@ impl Lines {
 
     /// The journal's answer to what [`Lines::next_refill`] asked. `is_gone`: being cancelled.
     pub(super) fn refill(&mut self, tag: KeyTag, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) -> Vec<Freed> {
+        self.asking -= 1;
+        let gone = if self.asking == 0 { std::mem::take(&mut self.gone) } else { self.gone.clone() };
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         let Some(left) = line.left.as_mut() else { return Vec::new() };
-        let gone = left.asking.take().unwrap_or_default();
-        for active in fresh.deliveries {
-            left.after = left.after.max(active.id.event);
+        left.is_asking = false;
+        let newest = left.newest;
+        for active in fresh.deliveries.into_iter().take_while(|active| active.id.event <= newest) {
+            left.after = active.id.event;
             if !gone.contains(&active.id) && !is_gone(active.id) && line.known.insert(active.id) {
                 self.aside.insert(active.id, (active, true));
                 self.untried += 1;
             }
         }
-        left.after = left.after.max(fresh.scanned_to);
-        if fresh.end && left.newest <= left.after {
+        left.after = left.after.max(fresh.scanned_to.min(newest));
+        if left.after == newest {
             line.left = None;
         }
         self.next(tag)
@@ -302,7 +309,8 @@ impl Lines {
         let Some(line) = self.lines.get(&tag) else { return Vec::new() };
         let mut freed = Vec::new();
         if line.flight.is_none() {
-            for id in line.passed.iter().copied().chain(line.first()) {
+            let first = line.first().filter(|first| !line.is_behind_left(*first));
+            for id in line.passed.iter().copied().chain(first) {
                 let Some((active, first_time)) = self.aside.remove(&id) else { continue };
                 self.untried -= usize::from(first_time);
                 freed.push(Freed { active, first_time });
@@ -328,9 +336,21 @@ impl Line {
         self.known.iter().find(|id| !self.passed.contains(id)).copied()
     }
 
-    /// Whether nobody known is left to go first.
+    /// Leaves a first-time delivery of this event to the journal, as all later ones will be.
+    fn leave(&mut self, event: EventId) {
+        let after = EventId::from_u128(event.as_u128().saturating_sub(1));
+        let left = self.left.get_or_insert(Left { after, newest: event, is_asking: false });
+        left.newest = left.newest.max(event);
+    }
+
+    /// Whether earlier ones may have been left to the journal.
+    fn is_behind_left(&self, id: DeliveryId) -> bool {
+        self.left.as_ref().is_some_and(|left| id.event > left.after)
+    }
+
+    /// Whether one that was left to the journal goes next.
     fn is_hungry(&self) -> bool {
-        let nobody_first = self.flight.is_none() && self.first().is_none();
-        nobody_first && self.left.as_ref().is_some_and(|left| left.asking.is_none())
+        let nobody_first = self.first().is_none_or(|first| self.is_behind_left(first));
+        self.flight.is_none() && nobody_first && self.left.as_ref().is_some_and(|left| !left.is_asking)
     }
 }

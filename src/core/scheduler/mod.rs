@@ -393,8 +393,9 @@ impl Scheduler {
         self.with_lane(endpoint, |lane| lane.resume(now));
     }
 
-    /// The wall clock jumped by so many milliseconds: every wait takes as long as it would have.
-    pub fn handle_clock_jump(&mut self, by: i64) {
+    /// The wall clock, which would have said `before`, was set by so many milliseconds: every wait takes as long as it
+    /// would have.
+    pub fn handle_clock_jump(&mut self, before: Timestamp, by: i64) {
         if mutant::is(Mutant::ClockJumpIgnored) {
             return;
         }
@@ -405,7 +406,7 @@ impl Scheduler {
         }
         for index in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(index) {
-                lane.shift(by);
+                lane.shift(before, by);
             }
             self.look_at(index);
         }

@@ -33,6 +33,10 @@ pub(super) struct Queue {
     asking_fresh: Option<BTreeSet<DeliveryId>>,
     /// While the journal is asked for waiting ones: what was cancelled or settled since.
     asking_waiting: Option<BTreeSet<DeliveryId>>,
+    /// The journal's last answer was known already, and nothing has changed: it would say the same again.
+    asked_in_vain: bool,
+    /// Whether something was left to the journal while it was last asked.
+    has_missed: bool,
 }
 
 impl Queue {
@@ -50,6 +54,8 @@ impl Queue {
             missed: None,
             asking_fresh: None,
             asking_waiting: None,
+            asked_in_vain: false,
+            has_missed: false,
         }
     }
 
@@ -81,6 +87,7 @@ impl Queue {
 
     /// Holds a waiting delivery; the latest is left to the journal if there are too many, `others` held elsewhere.
     pub(super) fn insert_waiting(&mut self, active: Active, others: usize) {
+        self.asked_in_vain = false;
         self.waiting.insert(active);
         self.dues.insert(active.id, active.due);
         if self.waiting.len() + others > self.waiting_max
@@ -93,6 +100,7 @@ impl Queue {
 
     /// Something waits from `due` on that stands in the journal only.
     pub(super) fn leave_to_journal(&mut self, due: Timestamp) {
+        self.asked_in_vain = false;
         self.horizon = earlier(self.horizon, due);
         if self.asking_waiting.is_some() {
             self.missed = earlier(self.missed, due);
@@ -115,6 +123,7 @@ impl Queue {
 
     pub(super) fn pop_waiting(&mut self) -> Option<Active> {
         let active = self.waiting.pop_first()?;
+        self.asked_in_vain = false;
         self.dues.remove(&active.id);
         Some(active)
     }
@@ -146,6 +155,7 @@ impl Queue {
 
     /// It was cancelled or its outcome is on disk: what the journal was asked before may still name it.
     pub(super) fn note_gone(&mut self, id: DeliveryId) {
+        self.asked_in_vain = false;
         for gone in [&mut self.asking_fresh, &mut self.asking_waiting].into_iter().flatten() {
             gone.insert(id);
         }
@@ -191,7 +201,8 @@ impl Queue {
     }
 
     pub(super) fn wants_waiting(&self, others: usize) -> bool {
-        let Some(horizon) = self.horizon.filter(|_| self.asking_waiting.is_none()) else { return false };
+        let may_ask = self.asking_waiting.is_none() && !self.asked_in_vain;
+        let Some(horizon) = self.horizon.filter(|_| may_ask) else { return false };
         let comes_first = self.waiting.first().is_none_or(|first| horizon < first.due);
         comes_first || self.waiting.len() + others <= self.waiting_max / 2
     }
@@ -220,7 +231,9 @@ impl Queue {
     ) -> Vec<Active> {
         let gone = self.asking_waiting.take().unwrap_or_default();
         let not_in_answer = if end { None } else { answer.last().map(|last| last.due) };
-        self.horizon = match self.missed.take() {
+        let missed = self.missed.take();
+        self.has_missed = missed.is_some();
+        self.horizon = match missed {
             Some(missed) => earlier(not_in_answer, missed),
             None => not_in_answer,
         };
@@ -229,6 +242,13 @@ impl Queue {
             !self.dues.contains_key(&id) && !gone.contains(&id) && !is_elsewhere(id)
         };
         answer.iter().filter(is_new).copied().collect()
+    }
+
+    /// What was new of the journal's answer has its place now. Where none of it was kept, the journal is not asked
+    /// again before something changes.
+    pub(super) fn end_refill(&mut self, new: &[Active], is_elsewhere: impl Fn(DeliveryId) -> bool) {
+        let is_kept = |active: &Active| self.dues.contains_key(&active.id) || is_elsewhere(active.id);
+        self.asked_in_vain = !self.has_missed && !new.iter().any(is_kept);
     }
 
     /// The earliest event whose first-time delivery is held here.
