@@ -230,7 +230,12 @@ impl Breaker {
             Circuit::Open { .. } if mutant::is(Mutant::OpenCircuitAdmits) => Admission::Free,
             Circuit::HalfOpen { allowed, .. } => {
                 let has_place = u32::try_from(in_flight).is_ok_and(|in_flight| in_flight < allowed);
-                if has_place { Admission::Probe } else { Admission::Busy }
+                match self.policy {
+                    _ if !has_place => Admission::Busy,
+                    Some(_) => Admission::Probe,
+                    // Nothing would ever open: what fails must pay for it, or it would be tried for ever.
+                    None => Admission::Free,
+                }
             }
             Circuit::Open { .. } if self.probing => Admission::Busy,
             Circuit::Open { probe_at, .. } => {
@@ -271,7 +276,7 @@ impl Breaker {
             // What left before it opened says nothing new.
             Circuit::Open { since, .. } if !was_probe || sent_at <= since => false,
             Circuit::Open { .. } => self.probed(now, verdict, window_limit, rng),
-            Circuit::HalfOpen { .. } if !was_probe => false,
+            Circuit::HalfOpen { .. } if !was_probe && self.policy.is_some() => false,
             Circuit::HalfOpen { since, allowed } => self.ramped(now, since, allowed, verdict, window_limit, rng),
         }
     }
@@ -351,12 +356,15 @@ impl Breaker {
             }
             Verdict::Failure(sign) | Verdict::Overload(sign) => {
                 *failed += 1;
-                let opens = *failed > *succeeded && self.policy.is_some();
-                if opens {
+                let is_worse = *failed > *succeeded;
+                if is_worse && self.policy.is_some() {
                     self.probes = self.probes.saturating_add(1);
                     self.open(now, now, sign, rng);
+                } else if is_worse {
+                    // Where nothing opens the window alone decides how many go.
+                    self.widen(now, since, u32::MAX, window_limit);
                 }
-                opens
+                is_worse
             }
         }
     }

@@ -148,16 +148,16 @@ impl Checks {
 
     /// Promise 5: while the circuit is open one probe at a time goes, and nothing else.
     fn keeps_to_the_circuit(&mut self, dispatch: &Dispatch, standing: &Standing) {
-        let probes = self.known(&dispatch.endpoint).probes.len();
-        let allowed = match standing.circuit {
-            Circuit::Closed => {
-                return self.that(!dispatch.probe, || format!("{}: a probe of what is closed", dispatch.id));
-            }
-            Circuit::Open { .. } => 1,
-            Circuit::HalfOpen { allowed, .. } => usize::try_from(allowed).unwrap(),
+        let (rules, known) = &self.endpoints[&dispatch.endpoint];
+        let (probes, in_flight, has_breaker) = (known.probes.len(), known.in_flight.len(), rules.breaker.is_some());
+        let (most, on_their_way) = match standing.circuit {
+            Circuit::Closed => (usize::MAX, 0),
+            Circuit::Open { .. } => (1, probes),
+            Circuit::HalfOpen { allowed, .. } => (usize::try_from(allowed).unwrap(), in_flight.max(probes)),
         };
-        self.that(dispatch.probe, || format!("{} was sent as if the circuit were closed", dispatch.id));
-        self.that(probes < allowed, || format!("{}: {probes} probes are on their way already", dispatch.id));
+        let is_right = dispatch.probe == (has_breaker && standing.circuit != Circuit::Closed);
+        self.that(is_right, || format!("{}: a probe or none, and {:?}", dispatch.id, standing.circuit));
+        self.that(on_their_way < most, || format!("{}: {on_their_way} are on their way already", dispatch.id));
     }
 
     fn is_due(&mut self, now: u64, id: DeliveryId, endpoint: &Name) {

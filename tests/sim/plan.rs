@@ -92,7 +92,7 @@ impl Plan {
             seed,
             limits: Limits {
                 active_max: rng.usize(2..=20),
-                ordered_max: rng.usize(40..=400),
+                ordered_max: rng.usize(500..=1000),
                 in_flight_max: rng.usize(20..=60),
             },
             endpoints,
@@ -120,7 +120,8 @@ impl Plan {
             let down = [Mode::Refuses, Mode::Hangs, Mode::Fails];
             phases.push((at.min(span), rng.choice(down).unwrap_or(Mode::Fails)));
         }
-        let retry = RetryPolicy { attempts_max: 8, age_max: millis(2 * HOUR), ..RetryPolicy::default() };
+        // A crash forgets how many failures there were in a row: twice five before the circuit opens, and one more.
+        let retry = RetryPolicy { attempts_max: 11, age_max: millis(2 * HOUR), ..RetryPolicy::default() };
         let order = rng.choice(Order::ALL).unwrap_or_default();
         let endpoint = Endpoint { retry, order, ..Endpoint::new(name("down"), "http://down.test/".to_owned()) };
         Self {
@@ -148,7 +149,7 @@ impl Plan {
         }
         Self {
             seed,
-            limits: Limits { active_max: 100, ordered_max: 1000, in_flight_max: 60 },
+            limits: Limits { active_max: 100, ordered_max: 20_000, in_flight_max: 60 },
             endpoints,
             span,
             posts: 10_000,

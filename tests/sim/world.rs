@@ -198,8 +198,11 @@ impl World {
             if matches!(happening, Happening::Calm) {
                 end = at + QUIET;
             }
+            let is_noticed = !matches!(happening, Happening::Jump);
             self.happen(happening);
-            self.crank();
+            if is_noticed {
+                self.crank();
+            }
             let all_posted = self.posts.iter().all(|post| post.acknowledged.is_some());
             if self.is_calm && all_posted && self.truth.unfinished.is_empty() {
                 break;
@@ -207,6 +210,7 @@ impl World {
         }
         self.report.events = self.truth.heads.len();
         self.report.dead = self.truth.deliveries.values().filter(|delivery| delivery.state == State::Dead).count();
+        self.tell(|| format!("{:?}", self.report));
         self.checks.ended(self.now - START, &self.truth, &self.far, self.all_delivered);
     }
 
@@ -306,7 +310,9 @@ impl World {
 
     /// The wall clock is set; the driver notices at its next turn, at the latest after its longest sleep.
     fn jump(&mut self) {
-        self.wall_by += self.rng.i64(-2..=2) * i64::try_from(HOUR / 2).unwrap() + self.rng.i64(-5000..=5000);
+        let by = self.rng.i64(-2..=2) * i64::try_from(HOUR / 2).unwrap() + self.rng.i64(1000..=5000);
+        self.tell(|| format!("  the wall clock is set by {by} ms"));
+        self.wall_by += by;
         self.clock_was_set = true;
         let (of, after) = (self.incarnation, self.rng.u64(0..=SLEEP_MAX));
         self.after(after, Happening::Turn(of));
@@ -410,6 +416,9 @@ impl World {
         }
         self.process().writer.commit();
         self.read_truth();
+        if self.process().requests + self.process().writer.gathered() == 0 {
+            self.truth.settled();
+        }
         if dies == 1 {
             return self.crash();
         }

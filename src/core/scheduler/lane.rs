@@ -161,7 +161,8 @@ impl Lane {
         if self.pause.is_some() {
             return Err(Take::Nothing);
         }
-        if self.held_until > now && self.held_until <= now.after(self.endpoint.retry.retry_after_max.max(HOLD_DEFAULT)) {
+        if self.held_until > now && self.held_until <= now.after(self.endpoint.retry.retry_after_max.max(HOLD_DEFAULT))
+        {
             return Err(Take::Wait { until: self.held_until });
         }
         let probe = match self.breaker.admits(now, self.in_flight) {
