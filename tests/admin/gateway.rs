@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backstop::admin::auth::Token;
 use backstop::admin::{AdminState, routes};
-use backstop::core::attempt::{Answer, Failure, FailureClass, Reply};
+use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::endpoint::Endpoint;
 use backstop::core::event::{Draft, Header};
 use backstop::core::id::EventId;
@@ -50,8 +50,8 @@ impl Clock for HandClock {
     }
 }
 
-/// Endpoints by name: `healthy` answers 200, `gone` 410 with bytes, `flaky` cannot be reached, `slow`
-/// answers 200 when it gets a permit.
+/// Endpoints by name: `healthy` answers 200, `picky` 400 with bytes (which is permanent), `gone` 410, `flaky`
+/// cannot be reached, `slow` answers 200 when it gets a permit.
 pub(crate) struct Endpoints {
     pub(crate) slow: Arc<Semaphore>,
 }
@@ -61,7 +61,8 @@ impl Transport for Endpoints {
         let slow = Arc::clone(&self.slow);
         Box::pin(async move {
             match sending.endpoint.name.as_str() {
-                "gone" => answer(410, b"\xff\x00gone"),
+                "picky" => answer(400, b"\xff\x00no"),
+                "gone" => answer(410, b""),
                 "flaky" => {
                     Reply::Failure(Failure { class: FailureClass::Refused, detail: "nobody listens".to_owned() })
                 }
@@ -88,6 +89,7 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
     Endpoint {
         signing: Signing::Standard(vec![Secret::standard(SIGNING_SECRET).unwrap()]),
         retry: RetryPolicy { initial: Duration::from_secs(600), ..RetryPolicy::default() },
+        permanent: StatusSet::new(vec![(400, 400)]),
         concurrency: Concurrency { min: 1, max: 4 },
         headers: vec![Header { name: "authorization".to_owned(), value: Bytes::from_static(b"headersecret") }],
         ..Endpoint::new(name(text), format!("https://example.com/{text}?key=querysecret"))
@@ -152,14 +154,14 @@ impl Gateway {
     }
 
     pub(crate) async fn over(journal: MemoryJournal) -> Self {
-        let all = ["healthy", "gone", "flaky", "slow"];
+        let all = ["healthy", "picky", "gone", "flaky", "slow"];
         let route = |event_type: &str, to: &[&str]| Route {
             source: None,
             types: vec![event_type.to_owned()],
             endpoints: to.iter().map(|to| name(to)).collect(),
         };
         let mut table: Vec<Route> = all.iter().map(|name| route(name, &[name])).collect();
-        table.push(route("fan", &["healthy", "gone", "flaky"]));
+        table.push(route("fan", &["healthy", "picky", "flaky"]));
         let clock = Arc::new(HandClock(AtomicU64::new(NOW)));
         let slow = Arc::new(Semaphore::new(0));
         let engine = Engine::start(Parts {
