@@ -4,7 +4,10 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod cancel;
 mod gateway;
+mod standing;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +59,8 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         got.problem(405);
         assert_eq!(got.header("allow"), Some("GET"), "{path}");
     }
-    for path in ["events/x/replay", "deliveries/x/replay", "deliveries/x/cancel", "replays/x/cancel"] {
+    let write = ["events/x/replay", "deliveries/x/replay", "deliveries/x/cancel", "replays/x/cancel"];
+    for path in write.iter().chain(&["endpoints/x/pause", "endpoints/x/resume"]) {
         let got = gateway.get(&format!("/api/v1/{path}")).await;
         got.problem(405);
         assert_eq!(got.header("allow"), Some("POST"), "{path}");
@@ -400,6 +404,7 @@ async fn endpoints_are_shown_without_their_secrets_and_former_ones_too() {
     assert_eq!(names, ["flaky", "former", "gone", "healthy", "picky", "slow"]);
     let former = gateway.get("/api/v1/endpoints/former").await.json();
     assert_eq!((&former["configured"], &former["deliveries"]["scheduled"]), (&json!(false), &json!(1)));
+    assert_eq!((&former["backlog"], &former["limits"], &former["lane"]), (&json!(1), &Value::Null, &Value::Null));
     let picky = gateway.get("/api/v1/endpoints/picky").await.json();
     assert_eq!((&picky["url"], &picky["signing"]), (&json!("https://example.com/picky"), &json!("standard")));
     let breaker = json!({ "failures": 5, "failure_rate": 0.5, "samples_min": 20, "window_ms": 60_000,
@@ -409,7 +414,8 @@ async fn endpoints_are_shown_without_their_secrets_and_former_ones_too() {
         "timeout_ms": 15_000, "attempts_max": 20, "age_max_ms": 86_400_000 });
     assert_eq!(picky["limits"], limits);
     assert_eq!((&picky["deliveries"]["dead"], &picky["deliveries"]["failed"]), (&json!(1), &json!(1)));
-    let lane = json!({ "in_flight": 0, "fresh": 0, "waiting": 0, "behind": false, "held_until": null });
+    let lane = json!({ "in_flight": 0, "fresh": 0, "waiting": 0, "behind": false, "window": 4, "lines_held": 0,
+        "held_until": null, "rate_next_at": null });
     gateway.until("/api/v1/endpoints/picky", |endpoint| endpoint["lane"] == lane).await;
     gateway.get("/api/v1/endpoints/no-such").await.problem(404);
 }
