@@ -6,6 +6,7 @@
 
 mod cancel;
 mod gateway;
+mod metrics;
 mod standing;
 mod waits;
 
