@@ -58,14 +58,14 @@ pub(crate) async fn resume(args: &ResumeArgs, config: &Path) -> Result<(), Failu
 
 /// A row an endpoint, with a line more for each thing that is wrong with it.
 fn listed(endpoints: &[Endpoint]) -> String {
-    let mut table = Table::new(&["ENDPOINT", "STATE", "SINCE", "IN FLIGHT", "WINDOW", "WAITING", "DEAD"]);
+    let mut table = Table::new(&["ENDPOINT", "STATE", "SINCE", "IN FLIGHT", "WINDOW", "WAITING", "FAILED"]);
     for endpoint in endpoints {
         let (state, since) = state(endpoint);
         let lane = endpoint.lane.as_ref();
         let in_flight = lane.map(|lane| lane.in_flight.to_string()).unwrap_or_default();
         let window = lane.map(|lane| lane.window.to_string()).unwrap_or_default();
-        let (waiting, dead) = (endpoint.backlog.to_string(), endpoint.deliveries.failed.to_string());
-        table.row([&endpoint.name, state, since, &in_flight, &window, &waiting, &dead]);
+        let (waiting, failed) = (endpoint.backlog.to_string(), endpoint.deliveries.failed.to_string());
+        table.row([&endpoint.name, state, since, &in_flight, &window, &waiting, &failed]);
         notes(endpoint).iter().for_each(|note| table.note(note));
     }
     table.text("there is no endpoint")

@@ -120,7 +120,7 @@ fn story(event: &Event) -> String {
 fn timeline(delivery: &Delivery) -> String {
     let mut text = format!("\n{}  {}  {} ({})", delivery.id, delivery.endpoint, delivery.status, delivery.reason);
     let notes = [
-        delivery.due_at.as_ref().map(|due| format!("due {due}")),
+        delivery.due_at.as_ref().filter(|_| delivery.waits_for.is_none()).map(|due| format!("due {due}")),
         delivery.replay.as_ref().map(|replay| format!("made by {replay}")),
         delivery.released_out_of_order.then(|| "released_out_of_order".to_owned()),
         delivery.superseded.then(|| "a later delivery took its place".to_owned()),
