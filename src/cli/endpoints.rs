@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+use jiff::SignedDuration;
+
 use super::client::{Client, Remote};
 use super::exit::Failure;
-use super::table::Table;
-use crate::admin::wire::{Circuit, Endpoint, Endpoints, Pause, PauseEndpoint};
+use super::table::{Table, plain};
+use crate::admin::wire::{Breaker, Circuit, Endpoint, Endpoints, Limits, Pause, PauseEndpoint};
 
-/// Show the endpoints and how they stand
+/// Show the endpoints and how they stand; by its name one, with its limits
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
+    /// Only this one
+    name: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -35,9 +39,14 @@ pub(crate) struct ResumeArgs {
     remote: Remote,
 }
 
-/// Lists the endpoints.
+/// Lists the endpoints, or shows one.
 pub(crate) async fn list(args: &ListArgs, config: &Path) -> Result<(), Failure> {
-    let endpoints: Endpoints = Client::new(&args.remote, config)?.get(&["endpoints"], &[]).await?;
+    let client = Client::new(&args.remote, config)?;
+    if let Some(name) = &args.name {
+        let endpoint: Endpoint = client.get(&["endpoints", name], &[]).await?;
+        return args.remote.output.show(&endpoint, shown);
+    }
+    let endpoints: Endpoints = client.get(&["endpoints"], &[]).await?;
     args.remote.output.show(&endpoints, |endpoints| listed(&endpoints.items))
 }
 
@@ -69,6 +78,41 @@ fn listed(endpoints: &[Endpoint]) -> String {
         notes(endpoint).iter().for_each(|note| table.note(note));
     }
     table.text("there is no endpoint")
+}
+
+/// Its row, and what the config says of it.
+fn shown(endpoint: &Endpoint) -> String {
+    let mut text = listed(std::slice::from_ref(endpoint));
+    let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<10} {}\n", plain(value)));
+    line("url", endpoint.url.as_deref().unwrap_or("-"));
+    line("signing", endpoint.signing.as_deref().unwrap_or("-"));
+    let Some(limits) = &endpoint.limits else { return text };
+    let Limits { concurrency_min: min, concurrency_max: max, order, .. } = limits;
+    line("window", &if min == max { max.to_string() } else { format!("{min} to {max}") });
+    let burst = limits.rate_burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
+    line("rate", &format!("{}{burst}", limits.rate.as_deref().unwrap_or("-")));
+    let hold = limits.order_hold_max_ms.map(|hold| format!(", held for at most {}", span(hold))).unwrap_or_default();
+    line("order", &format!("{order}{hold}"));
+    line("breaker", &limits.breaker.as_ref().map_or_else(|| "off".to_owned(), breaker));
+    let (connect, whole) = (span(limits.connect_timeout_ms), span(limits.timeout_ms));
+    line("timeout", &format!("{whole}, {connect} to connect"));
+    line("gives up", &format!("after {} attempts or {}", limits.attempts_max, span(limits.age_max_ms)));
+    text
+}
+
+fn breaker(breaker: &Breaker) -> String {
+    let Breaker { failures, failure_rate, samples_min, window_ms, probe_initial_ms, probe_max_ms } = *breaker;
+    let (window, first, longest) = (span(window_ms), span(probe_initial_ms), span(probe_max_ms));
+    format!(
+        "opens at {failures} failures in a row, or {failure_rate} of {samples_min} or more within {window}; \
+         probes after {first}, then up to {longest} apart"
+    )
+}
+
+/// Milliseconds as people write a span, like `1m 30s`.
+fn span(millis: u64) -> String {
+    let span = SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+    format!("{span:#}")
 }
 
 /// The first thing that keeps deliveries from an endpoint, and since when.
@@ -179,6 +223,51 @@ mod tests {
         assert!(
             row(parked).starts_with("crm       parked  -      -          -       7        2\n  the config does not")
         );
+    }
+
+    #[test]
+    fn one_endpoint_is_shown_with_its_limits() {
+        let breaker = Breaker {
+            failures: 5,
+            failure_rate: 0.5,
+            samples_min: 20,
+            window_ms: 60_000,
+            probe_initial_ms: 5_000,
+            probe_max_ms: 90_000,
+        };
+        let limits = Limits {
+            concurrency_min: 1,
+            concurrency_max: 8,
+            rate: Some("600/min".into()),
+            rate_burst: Some(20),
+            order: "key".into(),
+            order_hold_max_ms: Some(600_000),
+            breaker: Some(breaker),
+            connect_timeout_ms: 5_000,
+            timeout_ms: 15_000,
+            attempts_max: 50,
+            age_max_ms: 259_200_000,
+        };
+        let of = |limits| Endpoint { limits: Some(limits), url: Some("http://crm/".into()), ..endpoint(None, open()) };
+        let text = shown(&of(limits.clone()));
+        for line in [
+            "url        http://crm/",
+            "signing    -",
+            "window     1 to 8",
+            "rate       600/min, burst 20",
+            "order      key, held for at most 10m",
+            "breaker    opens at 5 failures in a row, or 0.5 of 20 or more within 1m; probes after 5s, then up to \
+             1m 30s apart",
+            "timeout    15s, 5s to connect",
+            "gives up   after 50 attempts or 72h",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
+        let plain = Limits { concurrency_min: 8, rate: None, rate_burst: None, breaker: None, ..limits };
+        let text = shown(&of(plain));
+        for line in ["window     8", "rate       -", "breaker    off"] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

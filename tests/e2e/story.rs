@@ -108,6 +108,10 @@ fn totals_and_endpoints_are_shown() {
     assert_eq!(row(&endpoints, "crm")[1..4], ["ok", "-", "0"]);
     assert_eq!(row(&endpoints, "crm")[5..], ["0", "0"]);
     assert_eq!(row(&endpoints, "billing").last().unwrap(), "3");
+    let one = gateway.verb(["endpoints", "billing"]).ok();
+    assert_eq!(row(&one, "url"), ["url", &*billing.url()]);
+    assert_eq!(row(&one, "breaker"), ["breaker", "off"]);
+    assert!(gateway.verb(["endpoints", "nowhere"]).failed(4).contains("has such an endpoint"));
     let unrouted = gateway.verb(["events", "--unrouted", "--output", "json"]).json();
     assert_eq!(unrouted["items"].as_array().unwrap().len(), 1);
     let to_crm = gateway.verb(["replay", "--unrouted", "--to", "crm"]).ok();
