@@ -1,6 +1,7 @@
 //! Telemetry: structured logs, with one wide line per attempt, and the counts of what was turned away.
 //!
-//! No line holds a secret, a body, or a header's value. Metrics join in a later issue; their place is here.
+//! No line holds a secret, a body, or a header's value. Metrics are the admin API's: they are read where
+//! things stand, not counted here.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,11 +91,12 @@ pub fn attempt(about: &About, attempt: &Attempt, step: Step, reason: Reason) {
 pub fn standing(endpoint: &Name, standing: &Standing) {
     let Standing { pause, circuit, held_until, .. } = standing;
     let paused = pause.as_ref().map(|pause| pause.cause.as_str());
+    let note = pause.as_ref().map(|pause| pause.note.as_str()).filter(|note| !note.is_empty());
     let silent_until = Some(held_until.to_string()).filter(|_| *held_until > Timestamp::ZERO);
     match circuit {
-        Circuit::Closed => tracing::info!(%endpoint, circuit = "closed", paused, silent_until, "endpoint"),
+        Circuit::Closed => tracing::info!(%endpoint, circuit = "closed", paused, note, silent_until, "endpoint"),
         Circuit::HalfOpen { allowed, .. } => {
-            tracing::info!(%endpoint, circuit = "half_open", allowed, paused, silent_until, "endpoint");
+            tracing::info!(%endpoint, circuit = "half_open", allowed, paused, note, silent_until, "endpoint");
         }
         Circuit::Open { since, cause, sign, probe_at, probes } => tracing::warn!(
             %endpoint,
@@ -106,6 +108,7 @@ pub fn standing(endpoint: &Name, standing: &Standing) {
             %probe_at,
             probes,
             paused,
+            note,
             silent_until,
             "endpoint"
         ),

@@ -1,6 +1,7 @@
-//! Endpoints: those of the config, and those that only the journal still knows.
+//! Endpoints: those of the config, and those that only the journal still knows; paused, and resumed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::StatusCode;
 use warp::Filter;
@@ -8,35 +9,96 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::problem::{Answer, Problem, json};
-use super::{AdminState, GET, only, respond, wire, with};
+use super::{AdminState, GET, POST, json_body, only, respond, see_through, wire, with};
+use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
+use crate::core::scheduler::LaneView;
+use crate::core::standing::Standing;
+use crate::journal::Tally;
+
+/// What is known of an endpoint: by the config, the journal and the scheduler.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By the config, if it has it.
+    endpoint: Option<Arc<Endpoint>>,
+    /// Absent for one that the config does not have, and while the gateway stops.
+    pub(super) lane: Option<LaneView>,
+    /// How it stands.
+    pub(super) standing: Standing,
+    /// How many of its deliveries stand where.
+    pub(super) tally: Tally,
+}
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let listed = warp::path!("endpoints").and(only(GET)).and(with(state)).then(list);
     let shown = warp::path!("endpoints" / String).and(only(GET)).and(with(state)).then(show);
-    listed.or(shown).unify().map(respond).boxed()
+    let paused = warp::path!("endpoints" / String / "pause")
+        .and(only(POST))
+        .and(json_body::<wire::PauseEndpoint>())
+        .and(with(state))
+        .then(pause);
+    let resumed = warp::path!("endpoints" / String / "resume").and(only(POST)).and(with(state)).then(resume);
+    listed.or(shown).unify().or(paused).unify().or(resumed).unify().map(respond).boxed()
 }
 
 async fn list(state: AdminState) -> Answer {
-    let items = all(&state).await?.into_values().collect();
+    let items = known(&state).await?.iter().map(|(name, known)| known.to_wire(name)).collect();
     Ok(json(StatusCode::OK, &wire::Endpoints { items }))
 }
 
 async fn show(name: String, state: AdminState) -> Answer {
-    let found = all(&state).await?.remove(name.as_str());
-    let endpoint = found.ok_or_else(|| Problem::missing("neither the config nor the journal has such an endpoint"))?;
-    Ok(json(StatusCode::OK, &endpoint))
+    let known = known(&state).await?;
+    let found = known.get_key_value(name.as_str());
+    let missing = || Problem::missing("neither the config nor the journal has such an endpoint");
+    let (name, known) = found.ok_or_else(missing)?;
+    Ok(json(StatusCode::OK, &known.to_wire(name)))
 }
 
-async fn all(state: &AdminState) -> Result<BTreeMap<Name, wire::Endpoint>, Problem> {
-    let tallies = state.engine.read(|journal| Ok(journal.counters())).await?.endpoints;
-    let lanes = state.engine.lanes().await;
-    let former = tallies.iter().map(|(name, tally)| (name.clone(), wire::Endpoint::former(name, tally)));
-    let mut endpoints: BTreeMap<Name, wire::Endpoint> = former.collect();
-    for endpoint in state.engine.endpoints() {
-        let lane = lanes.iter().find(|lane| lane.endpoint == endpoint.name);
-        let tally = tallies.get(&endpoint.name).copied().unwrap_or_default();
-        endpoints.insert(endpoint.name.clone(), wire::Endpoint::configured(endpoint, lane, &tally));
+async fn pause(name: String, asked: Result<wire::PauseEndpoint, Problem>, state: AdminState) -> Answer {
+    let (endpoint, wire::PauseEndpoint { note }) = (configured(&name, &state)?, asked?);
+    let engine = state.engine.clone();
+    see_through(async move { engine.pause(&endpoint, &note).await }).await?;
+    show(name, state).await
+}
+
+async fn resume(name: String, state: AdminState) -> Answer {
+    let endpoint = configured(&name, &state)?;
+    let engine = state.engine.clone();
+    see_through(async move { engine.resume(&endpoint).await }).await?;
+    show(name, state).await
+}
+
+/// The config's endpoint of this name: only what is sent to can be paused.
+fn configured(name: &str, state: &AdminState) -> Result<Name, Problem> {
+    let name = Name::new(name).ok().filter(|name| state.engine.endpoint(name).is_some());
+    name.ok_or_else(|| Problem::missing("the config has no such endpoint"))
+}
+
+/// Every endpoint, by name.
+pub(super) async fn known(state: &AdminState) -> Result<BTreeMap<Name, Known>, Problem> {
+    let read = state.engine.read(|journal| Ok((journal.counters().endpoints, journal.standings())));
+    let (tallies, standings) = read.await?;
+    let mut all: BTreeMap<Name, Known> = BTreeMap::new();
+    for (name, tally) in tallies {
+        all.entry(name).or_default().tally = tally;
     }
-    Ok(endpoints)
+    for endpoint in state.engine.endpoints() {
+        all.entry(endpoint.name.clone()).or_default().endpoint = Some(Arc::clone(endpoint));
+    }
+    for (name, standing) in standings {
+        all.entry(name).or_default().standing = standing;
+    }
+    for lane in state.engine.lanes().await {
+        let known = all.entry(lane.endpoint.clone()).or_default();
+        known.standing = lane.standing.clone();
+        known.lane = Some(lane);
+    }
+    Ok(all)
+}
+
+impl Known {
+    fn to_wire(&self, name: &Name) -> wire::Endpoint {
+        let Self { endpoint, lane, standing, tally } = self;
+        wire::Endpoint::new(name, endpoint.as_deref(), lane.as_ref(), standing, tally)
+    }
 }

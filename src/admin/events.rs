@@ -43,10 +43,14 @@ async fn show(id: String, state: AdminState) -> Answer {
         let event = journal.event(id)?;
         let mut room = ATTEMPTS_MAX;
         let shown = view.deliveries.iter().map(|delivery| deliveries::shown(journal, delivery, &mut room));
-        let deliveries = shown.collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(wire::Event::shown(&view.head, event.as_deref(), deliveries)))
+        let shown = shown.collect::<Result<Vec<_>, _>>()?;
+        Ok(Some((wire::Event::shown(&view.head, event.as_deref(), shown), view.deliveries)))
     });
-    let event = found.await?.ok_or_else(missing)?;
+    let (mut event, deliveries) = found.await?.ok_or_else(missing)?;
+    let waits = deliveries::waits(&state, &deliveries).await;
+    for (shown, waits_for) in event.deliveries.iter_mut().flatten().zip(waits) {
+        shown.waits_for = waits_for;
+    }
     Ok(json(StatusCode::OK, &event))
 }
 

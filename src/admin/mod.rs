@@ -1,11 +1,11 @@
 //! The admin API: what operators ask of the gateway, over HTTP on a listener of its own.
 //!
-//! Everything under `/api/v1` wants the bearer token before it says anything, even that a path is unknown;
-//! `/livez` and `/readyz` are for machines that have none. Promises: no input panics, every answer is JSON
-//! or problem+json (but an event's raw body), lists come in bounded pages, and what a request changes is
+//! Everything under `/api/v1` wants the bearer token before it says anything, even that a path is unknown, and
+//! so does `/metrics`; `/livez` and `/readyz` are for machines that have none. Promises: no input panics, every answer is JSON
+//! or problem+json (but an event's raw body and the metrics), lists come in bounded pages, and what a request changes is
 //! seen through even if the one who asked hangs up.
 //!
-//! One file a noun (`events`, `deliveries`, `replays`, `endpoints`, `totals`, `health`) · [`wire`] the only
+//! One file a noun (`events`, `deliveries`, `replays`, `endpoints`, `totals`, `metrics`, `health`) · [`wire`] the only
 //! HTTP serialization · `select` what is asked for · `problem` answers · [`auth`] the token. Absent: the
 //! accept loop with its limits, which is the listener's; checks of Host and Origin, which come with the
 //! dashboard; anything that changes the config.
@@ -15,6 +15,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 mod health;
+mod metrics;
 mod problem;
 mod replays;
 mod select;
@@ -74,7 +75,8 @@ pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = 
         .or(totals::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(authorized(state.token)).and(nouns);
-    health::routes(state).or(api).unify().recover(refuse).unify()
+    let beside = health::routes(state).or(metrics::routes(state)).unify();
+    beside.or(api).unify().recover(refuse).unify()
 }
 
 /// Passes requests that carry the token.

@@ -36,6 +36,8 @@ pub(super) enum Of {
     Events,
     /// Deliveries; without a status those that failed.
     Deliveries,
+    /// Deliveries that wait, whether a later one has taken their place or not; they have no other status.
+    Waiting,
 }
 
 /// What to list, from a list's query parameters.
@@ -121,12 +123,30 @@ pub(super) fn filter(of: Of, selection: &Selection, now: Timestamp) -> Result<Fi
         unrouted: selection.unrouted,
     };
     let asks_for_deliveries = filter.endpoint.is_some() || !filter.statuses.is_empty() || filter.reason.is_some();
-    if filter.unrouted && asks_for_deliveries {
-        let what = "cannot go with endpoint, status or reason: unrouted events have no deliveries";
+    if filter.unrouted && (asks_for_deliveries || of == Of::Waiting) {
+        let what = "cannot go with endpoint, status or reason, nor be cancelled: unrouted events have no deliveries";
         return Err(Problem::parameter("unrouted", what));
     }
-    let failed_is_meant = of == Of::Deliveries && filter.statuses.is_empty() && !filter.unrouted;
-    Ok(if failed_is_meant { Filter { statuses: Filter::failed().statuses, ..filter } } else { filter })
+    match of {
+        Of::Deliveries if filter.statuses.is_empty() && !filter.unrouted => {
+            Ok(Filter { statuses: Filter::failed().statuses, ..filter })
+        }
+        Of::Events | Of::Deliveries => Ok(filter),
+        Of::Waiting => waiting(filter),
+    }
+}
+
+/// The statuses of what waits.
+const WAITING: [Status; 2] = [Status::Scheduled, Status::Retrying];
+
+fn waiting(mut filter: Filter) -> Result<Filter, Problem> {
+    if filter.statuses.iter().any(|status| !WAITING.contains(status)) {
+        return Err(Problem::parameter("status", "is scheduled or retrying here: anything else has ended"));
+    }
+    if filter.statuses.is_empty() {
+        filter.statuses = WAITING.to_vec();
+    }
+    Ok(Filter { superseded: true, ..filter })
 }
 
 /// The endpoint called `text`, if any is named.

@@ -5,6 +5,7 @@
 //! not know. Requests are stricter: an unknown field is refused, because a misspelt filter would mean more
 //! than was asked. Absent: anything secret (an endpoint's URL comes without its query, its headers not at all).
 
+mod flow;
 mod from_core;
 
 use std::borrow::Cow;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 
 /// A word of the core: borrowed when written, owned when read.
 pub type Word = Cow<'static, str>;
@@ -70,6 +73,10 @@ pub struct Delivery {
     pub changed_at: String,
     /// Attempts made.
     pub attempts_made: u32,
+    /// Of those, probes that failed: the retry policy does not count them.
+    pub probes_failed: u32,
+    /// Whether it was sent past an earlier delivery of its line that had held it for too long.
+    pub released_out_of_order: bool,
     /// The last answer's status.
     pub last_status: Option<u16>,
     /// The last failure, where no answer came.
@@ -81,6 +88,9 @@ pub struct Delivery {
     /// The event. Absent inside an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
+    /// What it waits for. Only where deliveries are listed or one event or delivery is shown, and only until it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// Its latest attempts, first to last. Only where one event or one delivery is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<Attempt>>,
@@ -97,6 +107,10 @@ pub struct Attempt {
     pub took_ms: u32,
     /// What it means.
     pub outcome: Word,
+    /// Whether it went to see if the endpoint is back: if it failed, it spent nothing.
+    pub probe: bool,
+    /// Whether it was sent past an earlier delivery of its line that had held it for too long.
+    pub released_out_of_order: bool,
     /// What came back.
     pub answer: Option<Answer>,
     /// Why nothing came back.
@@ -205,6 +219,32 @@ pub struct OpenReplay {
     pub to: Option<String>,
 }
 
+/// The body of `POST /deliveries/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CancelDeliveries {
+    /// What is taken back, of all that waits.
+    #[serde(deserialize_with = "object")]
+    pub filter: Selection,
+}
+
+/// What became of deliveries that were to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// Taken back.
+    pub cancelled: u64,
+    /// On their way, and left alone.
+    pub in_flight: u64,
+}
+
+/// The body of `POST /endpoints/{name}/pause`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PauseEndpoint {
+    /// Why, for whoever looks next; cut after 512 bytes.
+    pub note: String,
+}
+
 /// The deliveries that a request made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
@@ -261,7 +301,7 @@ pub struct Endpoints {
 pub struct Endpoint {
     /// What routes and people call it.
     pub name: String,
-    /// Whether the config has it. If not, only `name` and `deliveries` are there.
+    /// Whether the config has it. If not, `url`, `signing`, `limits` and `lane` are `null`.
     pub configured: bool,
     /// Where it is, without the query.
     pub url: Option<String>,
@@ -269,72 +309,16 @@ pub struct Endpoint {
     pub signing: Option<Word>,
     /// Its limits.
     pub limits: Option<Limits>,
-    /// How its deliveries move just now; absent while the gateway stops.
+    /// Set while nothing is sent because someone wants it so.
+    pub pause: Option<Pause>,
+    /// Whether it can be relied on.
+    pub circuit: Circuit,
+    /// How its deliveries move just now; `null` while the gateway stops.
     pub lane: Option<Lane>,
+    /// Deliveries that wait: `scheduled` and `retrying` together.
+    pub backlog: u64,
     /// How many deliveries stand where.
     pub deliveries: Tally,
-}
-
-/// An endpoint's limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// The window never holds fewer attempts than this.
-    pub concurrency_min: usize,
-    /// Most attempts on their way at a time; equal to `concurrency_min` where the window is fixed.
-    pub concurrency_max: usize,
-    /// How many attempts may begin in which span, as the config writes it: `600/min`; `null` is no limit.
-    pub rate: Option<String>,
-    /// Of those, how many at once after a silence; `null` where there is no rate.
-    pub rate_burst: Option<u32>,
-    /// Which deliveries wait for each other: `none`, `key` or `endpoint`.
-    pub order: Word,
-    /// How long a failing delivery holds those behind it; `null` where none wait.
-    pub order_hold_max_ms: Option<u64>,
-    /// When the circuit opens; `null` is never.
-    pub breaker: Option<Breaker>,
-    /// Longest time for the connection to stand.
-    pub connect_timeout_ms: u64,
-    /// Longest time for a whole attempt.
-    pub timeout_ms: u64,
-    /// Attempts before giving up.
-    pub attempts_max: u32,
-    /// Age at which a delivery is given up.
-    pub age_max_ms: u64,
-}
-
-/// When an endpoint's circuit opens and how it is probed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Breaker {
-    /// It opens after this many failures in a row.
-    pub failures: u32,
-    /// It opens if this part of the attempts in `window_ms` fails; above 0, at most 1.
-    pub failure_rate: f64,
-    /// Fewer attempts than this say nothing about the rate.
-    pub samples_min: u32,
-    /// The span over which the rate is taken.
-    pub window_ms: u64,
-    /// The first probe goes this long after the circuit opened.
-    pub probe_initial_ms: u64,
-    /// Longest time between two probes.
-    pub probe_max_ms: u64,
-}
-
-// JSON has no NaN, and the config takes none.
-impl Eq for Breaker {}
-
-/// How an endpoint's deliveries move just now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lane {
-    /// Attempts on their way.
-    pub in_flight: usize,
-    /// First-time deliveries held in memory.
-    pub fresh: usize,
-    /// Retries and replays held in memory.
-    pub waiting: usize,
-    /// Whether more of either stands in the journal only.
-    pub behind: bool,
-    /// The endpoint asked for silence until then.
-    pub held_until: Option<String>,
 }
 
 /// How many deliveries stand where. The statuses add up to `routed + replayed`.

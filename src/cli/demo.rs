@@ -205,9 +205,11 @@ preset = "flyflow"
 url = "http://{crm}/"
 [endpoints.billing]
 url = "http://{billing}/"
+breaker = "off" # its failures are the demo's, not an outage
 retry = {{ initial = "100ms" }}
 [endpoints.analytics]
 url = "http://{analytics}/"
+breaker = "off" # or nothing would become a dead letter: an open circuit spends no attempt
 retry = {{ initial = "100ms", attempts_max = 3 }}
 [[routes]]
 endpoints = ["crm", "billing", "analytics"]

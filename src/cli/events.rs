@@ -7,6 +7,7 @@ use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::filters::{Extent, Filters};
 use super::table::{Table, plain, print};
+use super::waits;
 use crate::admin::wire::{Attempt, Delivery, Event, Octets, Page};
 
 /// How much of an answer's body the timeline shows, in characters.
@@ -119,12 +120,14 @@ fn story(event: &Event) -> String {
 fn timeline(delivery: &Delivery) -> String {
     let mut text = format!("\n{}  {}  {} ({})", delivery.id, delivery.endpoint, delivery.status, delivery.reason);
     let notes = [
-        delivery.due_at.as_ref().map(|due| format!("due {due}")),
+        delivery.due_at.as_ref().filter(|_| delivery.waits_for.is_none()).map(|due| format!("due {due}")),
         delivery.replay.as_ref().map(|replay| format!("made by {replay}")),
+        delivery.released_out_of_order.then(|| "released_out_of_order".to_owned()),
         delivery.superseded.then(|| "a later delivery took its place".to_owned()),
     ];
     notes.iter().flatten().for_each(|note| text.push_str(&format!("  {note}")));
     text.push('\n');
+    waits::line(delivery).iter().for_each(|line| text.push_str(&format!("  {}\n", plain(line))));
     text.push_str(&format!("  {}  created\n", delivery.created_at));
     let attempts = delivery.attempts.as_deref().unwrap_or_default();
     let shown = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
@@ -141,8 +144,10 @@ fn tried(attempt: &Attempt) -> String {
         (None, Some(failure)) => format!("{}  {}", failure.class, failure.detail),
         (None, None) => String::new(),
     };
-    let Attempt { number, started_at, took_ms, outcome, .. } = attempt;
-    format!("  {started_at}  #{number} {outcome} after {took_ms} ms: {}\n", plain(&came_back).trim_end())
+    let Attempt { number, started_at, took_ms, outcome, probe, released_out_of_order, .. } = attempt;
+    let marks = [(*probe, " (probe)"), (*released_out_of_order, " (released_out_of_order)")];
+    let marks: String = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();
+    format!("  {started_at}  #{number}{marks} {outcome} after {took_ms} ms: {}\n", plain(&came_back).trim_end())
 }
 
 fn excerpt(body: &Octets, cut: bool) -> String {
@@ -179,6 +184,8 @@ mod tests {
             started_at: "T".into(),
             took_ms: 12,
             outcome: "retryable".into(),
+            probe: number == 3,
+            released_out_of_order: number == 3,
             answer,
             failure,
         };
@@ -195,19 +202,22 @@ mod tests {
             created_at: "T0".into(),
             changed_at: "T".into(),
             attempts_made: 3,
+            probes_failed: 1,
+            released_out_of_order: true,
             last_status: None,
             last_failure: None,
             replay: None,
             superseded: true,
             event: None,
+            waits_for: None,
             attempts: Some(vec![attempt(2, Some(answer), None), attempt(3, None, Some(failure))]),
         };
         let text = timeline(&delivery);
         assert_eq!(
             text,
-            "\ndlv_1_0  crm  dead (gone)  a later delivery took its place\n  T0  created\n  … 1 earlier attempts are \
-             not shown\n  T  #2 retryable after 12 ms: 500  no·[2J·way…\n  T  #3 retryable after 12 ms: refused  \
-             nobody listens\n"
+            "\ndlv_1_0  crm  dead (gone)  released_out_of_order  a later delivery took its place\n  T0  created\n  \
+             … 1 earlier attempts are not shown\n  T  #2 retryable after 12 ms: 500  no·[2J·way…\n  T  #3 (probe) \
+             (released_out_of_order) retryable after 12 ms: refused  nobody listens\n"
         );
     }
 }

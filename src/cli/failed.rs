@@ -1,4 +1,4 @@
-//! `backstop failed`: the dead letters, and on request deliveries in any other state.
+//! `backstop failed`: the dead letters, and on request deliveries in any other state, with what they wait for.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use super::events::say_where_it_goes_on;
 use super::exit::Failure;
 use super::filters::{Extent, Filters};
 use super::table::Table;
+use super::waits;
 use crate::admin::wire::{Delivery, Page};
 
 /// List deliveries that failed, or with --status others
@@ -51,6 +52,7 @@ pub(super) fn listed(deliveries: &[Delivery], empty: &str) -> String {
             last,
             &delivery.changed_at,
         ]);
+        waits::line(delivery).iter().for_each(|line| table.note(line));
     }
     table.text(empty)
 }

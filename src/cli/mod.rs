@@ -3,9 +3,11 @@
 //! Local verbs work on the config and the journal's directory; remote verbs speak to a running gateway by
 //! its admin API. Without a verb, `serve`. Every command ends by one of the codes in [`exit`].
 
+mod cancel;
 mod check;
 mod client;
 mod demo;
+mod endpoints;
 mod events;
 mod exit;
 mod failed;
@@ -16,6 +18,7 @@ mod send;
 mod serve;
 mod table;
 mod totals;
+mod waits;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,11 +53,12 @@ enum Verb {
     Failed(failed::Args),
     Replay(replay::Args),
     Replays(replay::ListArgs),
-    Cancel(replay::CancelArgs),
+    Cancel(cancel::Args),
     /// Show the running totals
     Counters(totals::Args),
-    /// Show the endpoints and how they stand
-    Endpoints(totals::Args),
+    Endpoints(endpoints::ListArgs),
+    Pause(endpoints::PauseArgs),
+    Resume(endpoints::ResumeArgs),
     Audit(journal::AuditArgs),
     Journal(journal::Args),
     Demo(demo::Args),
@@ -84,9 +88,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Failed(args) => failed::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Replays(args) => replay::list(&args, config).await,
-        Verb::Cancel(args) => replay::cancel(&args, config).await,
+        Verb::Cancel(args) => cancel::run(&args, config).await,
         Verb::Counters(args) => totals::counters(&args, config).await,
-        Verb::Endpoints(args) => totals::endpoints(&args, config).await,
+        Verb::Endpoints(args) => endpoints::list(&args, config).await,
+        Verb::Pause(args) => endpoints::pause(&args, config).await,
+        Verb::Resume(args) => endpoints::resume(&args, config).await,
         Verb::Audit(args) => journal::audit(&args, config).await,
         Verb::Journal(args) => journal::run(&args, config),
         Verb::Demo(args) => demo::run(&args).await,

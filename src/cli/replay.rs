@@ -1,4 +1,4 @@
-//! `backstop replay`, `replays`, `cancel`: delivering again, and taking back.
+//! `backstop replay`, `replays`: delivering again.
 //!
 //! One event or delivery is replayed at once; many, by filters, are a job of the gateway, which goes on
 //! whether or not this command watches it.
@@ -13,7 +13,7 @@ use super::events::event_of;
 use super::exit::Failure;
 use super::filters::Filters;
 use super::table::Table;
-use crate::admin::wire::{Delivery, Made, OpenReplay, Replay, ReplayDelivery, ReplayEvent, Replays, Selection};
+use crate::admin::wire::{Made, OpenReplay, Replay, ReplayDelivery, ReplayEvent, Replays, Selection};
 
 /// How often a replay that is watched is asked about.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
@@ -44,15 +44,6 @@ pub(crate) struct Args {
 /// List replays
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    #[command(flatten)]
-    remote: Remote,
-}
-
-/// Take back a delivery that waits, or stop a replay
-#[derive(Debug, clap::Args)]
-pub(crate) struct CancelArgs {
-    /// dlv_… or rpl_…
-    id: String,
     #[command(flatten)]
     remote: Remote,
 }
@@ -122,18 +113,6 @@ pub(crate) async fn list(args: &ListArgs, config: &Path) -> Result<(), Failure> 
         }
         table.text("there was no replay yet")
     })
-}
-
-/// Takes a delivery back, or stops a replay.
-pub(crate) async fn cancel(args: &CancelArgs, config: &Path) -> Result<(), Failure> {
-    let client = Client::new(&args.remote, config)?;
-    let nothing = serde_json::json!({});
-    if args.id.starts_with("rpl_") {
-        let replay: Replay = client.post(&["replays", &args.id, "cancel"], &nothing).await?;
-        return args.remote.output.show(&replay, |replay| format!("{} {}\n", replay.id, replay.state));
-    }
-    let delivery: Delivery = client.post(&["deliveries", &args.id, "cancel"], &nothing).await?;
-    args.remote.output.show(&delivery, |delivery| format!("{} {}\n", delivery.id, delivery.status))
 }
 
 fn filter(selection: &Selection) -> String {

@@ -22,10 +22,16 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Rows of cells under a header, aligned.
+/// Rows of cells under a header, aligned; notes stand below their row, unaligned.
 #[derive(Debug)]
 pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    cells: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Output {
@@ -45,12 +51,20 @@ impl Output {
 impl Table {
     /// A table with this header and no rows.
     pub(crate) fn new(header: &[&str]) -> Self {
-        Self { rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()] }
+        let cells = header.iter().map(|&cell| cell.to_owned()).collect();
+        Self { rows: vec![Row { cells, notes: vec![] }] }
     }
 
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [&str; N]) {
-        self.rows.push(cells.iter().map(|cell| brief(cell)).collect());
+        self.rows.push(Row { cells: cells.iter().map(|cell| brief(cell)).collect(), notes: vec![] });
+    }
+
+    /// Adds a line below the last row.
+    pub(crate) fn note(&mut self, text: &str) {
+        if let Some(row) = self.rows.last_mut() {
+            row.notes.push(plain(text));
+        }
     }
 
     /// The table as text. Without rows there is none, and `empty` is said on stderr.
@@ -59,11 +73,11 @@ impl Table {
             eprintln!("{empty}");
             return String::new();
         }
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let columns = self.rows.iter().map(|row| row.cells.len()).max().unwrap_or_default();
         let width = |column: usize| {
             self.rows
                 .iter()
-                .filter_map(|row| row.get(column))
+                .filter_map(|row| row.cells.get(column))
                 .map(|cell| cell.chars().count())
                 .max()
                 .unwrap_or_default()
@@ -73,9 +87,10 @@ impl Table {
     }
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
-    let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-    format!("{}\n", cells.join("  ").trim_end())
+fn line(row: &Row, widths: &[usize]) -> String {
+    let cells: Vec<String> = row.cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+    let notes: String = row.notes.iter().map(|note| format!("  {note}\n")).collect();
+    format!("{}\n{notes}", cells.join("  ").trim_end())
 }
 
 /// A cell: one line, nothing that steers a terminal, cut where it is long; `-` if it is empty.
@@ -117,6 +132,8 @@ mod tests {
         table.row(["22", "é", "k"]);
         assert_eq!(table.text(""), "ID  TYPE        KEY\n1   call_ended  -\n22  é           k\n");
         assert_eq!(Table::new(&["ID"]).text("none"), "");
+        table.note("a note\nthat aligns nothing");
+        assert!(table.text("").ends_with("22  é           k\n  a note·that aligns nothing\n"));
     }
 
     #[test]

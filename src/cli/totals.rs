@@ -1,11 +1,11 @@
-//! `backstop counters`, `endpoints`, and `audit` of a running gateway.
+//! `backstop counters`, and `audit` of a running gateway.
 
 use std::path::Path;
 
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::table::Table;
-use crate::admin::wire::{Audit, Counters, Endpoints};
+use crate::admin::wire::{Audit, Counters};
 
 /// Ask the running gateway
 #[derive(Debug, clap::Args)]
@@ -63,37 +63,6 @@ fn tallies(counters: &Counters) -> String {
         table.row([name, routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired]);
     }
     table.text("no delivery was made yet")
-}
-
-/// Shows the endpoints as they stand.
-pub(crate) async fn endpoints(args: &Args, config: &Path) -> Result<(), Failure> {
-    let endpoints: Endpoints = Client::new(&args.remote, config)?.get(&["endpoints"], &[]).await?;
-    args.remote.output.show(&endpoints, |endpoints| {
-        let mut table = Table::new(&[
-            "ENDPOINT",
-            "URL",
-            "SIGNING",
-            "IN FLIGHT",
-            "SCHEDULED",
-            "RETRYING",
-            "DELIVERED",
-            "FAILED",
-            "HELD UNTIL",
-        ]);
-        for endpoint in &endpoints.items {
-            let url =
-                if endpoint.configured { endpoint.url.as_deref().unwrap_or_default() } else { "(not in the config)" };
-            let lane = endpoint.lane.as_ref();
-            let in_flight = lane.map(|lane| lane.in_flight.to_string()).unwrap_or_default();
-            let held = lane.and_then(|lane| lane.held_until.as_deref()).unwrap_or_default();
-            let tally = &endpoint.deliveries;
-            let [scheduled, retrying, delivered, failed] =
-                [tally.scheduled, tally.retrying, tally.delivered, tally.failed].map(|count| count.to_string());
-            let signing = endpoint.signing.as_deref().unwrap_or_default();
-            table.row([&endpoint.name, url, signing, &in_flight, &scheduled, &retrying, &delivered, &failed, held]);
-        }
-        table.text("there is no endpoint")
-    })
 }
 
 /// Has the gateway count everything again; fails if the counters do not agree.

@@ -452,6 +452,12 @@ impl Engine {
         self.shared.endpoints.values()
     }
 
+    /// The config's endpoint of this name.
+    #[must_use]
+    pub fn endpoint(&self, name: &Name) -> Option<&Arc<Endpoint>> {
+        self.shared.endpoints.get(name)
+    }
+
     /// Whether new events would be refused for lack of room.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use backstop::admin::auth::Token;
 use backstop::admin::{AdminState, routes};
-use backstop::core::attempt::{Answer, Failure, FailureClass, Reply};
-use backstop::core::endpoint::Endpoint;
+use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
+use backstop::core::breaker::BreakerPolicy;
+use backstop::core::endpoint::{Endpoint, Order};
 use backstop::core::event::{Draft, Header};
 use backstop::core::id::EventId;
 use backstop::core::name::Name;
+use backstop::core::rate::Rate;
 use backstop::core::retry::RetryPolicy;
 use backstop::core::route::{Route, RouteTable};
 use backstop::core::scheduler::Limits;
@@ -50,8 +52,9 @@ impl Clock for HandClock {
     }
 }
 
-/// Endpoints by name: `healthy` answers 200, `gone` 410 with bytes, `flaky` cannot be reached, `slow`
-/// answers 200 when it gets a permit.
+/// Endpoints by name: `healthy` answers 200, `picky` 400 with bytes (which is permanent), `gone` 410, `flaky`
+/// cannot be reached, `slow`, `serial` and `tiny` answer 200 when they get a permit (but `serial` breaks on `bad`
+/// bodies), `down` answers 200 if there is a permit and cannot be reached if not, `busy` asks for a minute.
 pub(crate) struct Endpoints {
     pub(crate) slow: Arc<Semaphore>,
 }
@@ -60,12 +63,22 @@ impl Transport for Endpoints {
     fn send(&self, sending: Sending) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let slow = Arc::clone(&self.slow);
         Box::pin(async move {
+            let refused =
+                || Reply::Failure(Failure { class: FailureClass::Refused, detail: "nobody listens".to_owned() });
             match sending.endpoint.name.as_str() {
-                "gone" => answer(410, b"\xff\x00gone"),
-                "flaky" => {
-                    Reply::Failure(Failure { class: FailureClass::Refused, detail: "nobody listens".to_owned() })
-                }
-                "slow" => {
+                "picky" => answer(400, b"\xff\x00no"),
+                "gone" => answer(410, b""),
+                "flaky" => refused(),
+                "down" => slow.try_acquire().map_or_else(
+                    |_| refused(),
+                    |permit| {
+                        permit.forget();
+                        answer(200, b"up")
+                    },
+                ),
+                "busy" => asking_for_a_minute(),
+                "serial" if sending.event.draft.body == "bad" => answer(500, b"broken"),
+                "slow" | "serial" | "tiny" => {
                     slow.acquire().await.unwrap().forget();
                     answer(200, b"late")
                 }
@@ -80,6 +93,11 @@ pub(crate) fn answer(status: u16, body: &'static [u8]) -> Reply {
     Reply::Answer(Answer { status, headers, body: Bytes::from_static(body), body_cut: false, retry_after: None })
 }
 
+fn asking_for_a_minute() -> Reply {
+    let retry_after = Some(Duration::from_secs(60));
+    Reply::Answer(Answer { status: 429, headers: vec![], body: Bytes::new(), body_cut: false, retry_after })
+}
+
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
@@ -88,9 +106,23 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
     Endpoint {
         signing: Signing::Standard(vec![Secret::standard(SIGNING_SECRET).unwrap()]),
         retry: RetryPolicy { initial: Duration::from_secs(600), ..RetryPolicy::default() },
+        permanent: StatusSet::new(vec![(400, 400)]),
         concurrency: Concurrency { min: 1, max: 4 },
         headers: vec![Header { name: "authorization".to_owned(), value: Bytes::from_static(b"headersecret") }],
         ..Endpoint::new(name(text), format!("https://example.com/{text}?key=querysecret"))
+    }
+}
+
+/// An endpoint whose flow is limited in the way of its name.
+fn fragile(text: &str) -> Endpoint {
+    let plain = endpoint(text);
+    let fixed = |count| Concurrency { min: count, max: count };
+    match text {
+        "serial" => Endpoint { order: Order::Key, order_hold_max: Duration::from_secs(60), ..plain },
+        "rated" => Endpoint { rate: Some(Rate { count: 1, per: Duration::from_secs(60), burst: 1 }), ..plain },
+        "down" => Endpoint { breaker: Some(BreakerPolicy { failures: 1, ..BreakerPolicy::default() }), ..plain },
+        "tiny" => Endpoint { concurrency: fixed(1), ..plain },
+        _ => Endpoint { concurrency: fixed(4), ..plain },
     }
 }
 
@@ -152,23 +184,36 @@ impl Gateway {
     }
 
     pub(crate) async fn over(journal: MemoryJournal) -> Self {
-        let all = ["healthy", "gone", "flaky", "slow"];
+        let limits = Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 };
+        let all = ["healthy", "picky", "gone", "flaky", "slow"];
+        Self::of(journal, limits, all.map(endpoint).into()).await
+    }
+
+    /// One with endpoints that are limited in the ways of their names.
+    pub(crate) async fn fragile(active_max: usize, in_flight_max: usize) -> Self {
+        let all = ["healthy", "gone", "flaky", "slow", "tiny", "serial", "rated", "down", "busy"];
+        let limits = Limits { active_max, ordered_max: 1000, in_flight_max };
+        Self::of(MemoryJournal::default(), limits, all.map(fragile).into()).await
+    }
+
+    async fn of(journal: MemoryJournal, limits: Limits, endpoints: Vec<Endpoint>) -> Self {
         let route = |event_type: &str, to: &[&str]| Route {
             source: None,
             types: vec![event_type.to_owned()],
             endpoints: to.iter().map(|to| name(to)).collect(),
         };
-        let mut table: Vec<Route> = all.iter().map(|name| route(name, &[name])).collect();
-        table.push(route("fan", &["healthy", "gone", "flaky"]));
+        let names = endpoints.iter().map(|endpoint| endpoint.name.as_str());
+        let mut table: Vec<Route> = names.map(|name| route(name, &[name])).collect();
+        table.push(route("fan", &["healthy", "picky", "flaky"]));
         let clock = Arc::new(HandClock(AtomicU64::new(NOW)));
         let slow = Arc::new(Semaphore::new(0));
         let engine = Engine::start(Parts {
             journal: Arc::new(journal),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             transport: Arc::new(Endpoints { slow: Arc::clone(&slow) }),
-            endpoints: all.iter().map(|name| endpoint(name)).collect(),
+            endpoints,
             routes: RouteTable::new(table),
-            limits: Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 },
+            limits,
             recent_max_bytes: 1 << 20,
             accept_queue_max: 1000,
             seed: 7,
@@ -197,6 +242,22 @@ impl Gateway {
         })
         .await;
         id
+    }
+
+    /// Waits until the event's first delivery waits for this; what the API says of that wait.
+    pub(crate) async fn until_waits(&self, event: &str, on: &str) -> Value {
+        let path = format!("/api/v1/deliveries/{}", delivery(event, 0));
+        self.until(&path, |delivery| delivery["waits_for"]["on"] == on).await["waits_for"].clone()
+    }
+
+    /// Waits until `endpoint` has this many deliveries standing there.
+    pub(crate) async fn until_count(&self, endpoint: &str, status: &str, count: usize) {
+        self.until("/api/v1/counters", |counters| counters["endpoints"][endpoint][status] == count).await;
+    }
+
+    /// Moves the clock on.
+    pub(crate) fn pass(&self, span: Duration) {
+        self.clock.0.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// Asks until the answer is as it should become.

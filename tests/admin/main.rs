@@ -4,7 +4,11 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod cancel;
 mod gateway;
+mod metrics;
+mod standing;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +60,8 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         got.problem(405);
         assert_eq!(got.header("allow"), Some("GET"), "{path}");
     }
-    for path in ["events/x/replay", "deliveries/x/replay", "deliveries/x/cancel", "replays/x/cancel"] {
+    let write = ["events/x/replay", "deliveries/x/replay", "deliveries/x/cancel", "replays/x/cancel"];
+    for path in write.iter().chain(&["endpoints/x/pause", "endpoints/x/resume"]) {
         let got = gateway.get(&format!("/api/v1/{path}")).await;
         got.problem(405);
         assert_eq!(got.header("allow"), Some("POST"), "{path}");
@@ -76,8 +81,11 @@ async fn failed_deliveries_are_listed_by_default_and_others_on_request() {
     assert_eq!(ids(&list), [delivery(&event, 1)]);
     assert_eq!(list["next"], Value::Null);
     let item = &list["items"][0];
-    assert_eq!((&item["endpoint"], &item["status"], &item["reason"]), (&json!("gone"), &json!("dead"), &json!("gone")));
-    assert_eq!((&item["attempts_made"], &item["last_status"]), (&json!(1), &json!(410)));
+    assert_eq!(
+        (&item["endpoint"], &item["status"], &item["reason"]),
+        (&json!("picky"), &json!("dead"), &json!("rejected"))
+    );
+    assert_eq!((&item["attempts_made"], &item["last_status"]), (&json!(1), &json!(400)));
     assert_eq!((&item["event"]["id"], &item["event"]["key"]), (&json!(event), &json!("call-1")));
     assert_eq!(item["event"]["type"], "fan");
 
@@ -90,10 +98,10 @@ async fn failed_deliveries_are_listed_by_default_and_others_on_request() {
         ("status=delivered&type=fan,healthy", 2),
         ("status=delivered&key=call-2", 1),
         ("status=delivered&source=other", 0),
-        ("endpoint=gone", 1),
+        ("endpoint=picky", 1),
         ("endpoint=flaky", 0),
-        ("reason=gone", 1),
-        ("reason=rejected", 0),
+        ("reason=rejected", 1),
+        ("reason=gone", 0),
         ("since=1h", 1),
         ("until=1h", 0),
         ("since=2023-11-14T22:13:20Z", 1),
@@ -202,11 +210,11 @@ async fn one_event_is_told_whole() {
     assert_eq!(event["occurred_at"], "2023-11-14T22:13:19.000Z");
     assert_eq!((&event["source"], &event["body_bytes"]), (&json!("flyflow"), &json!(2)));
     assert_eq!(event["headers"], json!([["content-type", "application/x-call"], ["x-odd", { "base64": "/w==" }]]));
-    let [healthy, gone, flaky] = event["deliveries"].as_array().unwrap().as_slice() else { panic!("{event}") };
+    let [healthy, picky, flaky] = event["deliveries"].as_array().unwrap().as_slice() else { panic!("{event}") };
     assert_eq!(healthy["attempts"][0]["answer"]["body"], "ok");
     assert_eq!(healthy["attempts"][0]["answer"]["headers"], json!([["x-from", { "base64": "6XTp" }]]));
-    assert_eq!(gone["attempts"][0]["answer"]["body"], json!({ "base64": "/wBnb25l" }));
-    assert_eq!(gone["attempts"][0]["outcome"], "permanent");
+    assert_eq!(picky["attempts"][0]["answer"]["body"], json!({ "base64": "/wBubw==" }));
+    assert_eq!(picky["attempts"][0]["outcome"], "permanent");
     let failure = json!({ "class": "refused", "detail": "nobody listens" });
     assert_eq!((&flaky["attempts"][0]["failure"], &flaky["attempts"][0]["answer"]), (&failure, &Value::Null));
     assert_eq!((&flaky["status"], &flaky["last_failure"]), (&json!("retrying"), &json!("refused")));
@@ -214,7 +222,7 @@ async fn one_event_is_told_whole() {
     assert!(healthy.get("event").is_none());
 
     let delivery = gateway.get(&format!("/api/v1/deliveries/{}", delivery(&id, 1))).await.json();
-    assert_eq!((&delivery["event"]["id"], &delivery["attempts"]), (&json!(id), &gone["attempts"]));
+    assert_eq!((&delivery["event"]["id"], &delivery["attempts"]), (&json!(id), &picky["attempts"]));
     for path in ["events/evt_00000000000000000000000001", "events/nonsense", "events/%00%ff", "events/evt_x/body"] {
         gateway.get(&format!("/api/v1/{path}")).await.problem(404);
     }
@@ -242,7 +250,7 @@ async fn the_raw_body_comes_byte_for_byte_and_no_browser_runs_it() {
 #[tokio::test]
 async fn an_event_is_replayed_to_one_endpoint_or_all() {
     let gateway = Gateway::start().await;
-    let id = gateway.tried("gone", "k").await;
+    let id = gateway.tried("picky", "k").await;
     let path = format!("/api/v1/events/{id}/replay");
     let made = gateway.post(&path, &json!({ "to": "healthy" })).await;
     assert_eq!(made.status, 202);
@@ -255,7 +263,7 @@ async fn an_event_is_replayed_to_one_endpoint_or_all() {
     let made = gateway.ask("POST", &path, b"").await;
     assert_eq!(made.status, 202);
     let endpoints = made.json()["deliveries"].as_array().unwrap().iter().map(|made| made["endpoint"].clone()).collect();
-    assert_eq!(Value::Array(endpoints), json!(["gone", "healthy"]));
+    assert_eq!(Value::Array(endpoints), json!(["picky", "healthy"]));
 
     gateway.post(&path, &json!({ "to": "no-such" })).await.problem(422);
     assert_eq!(gateway.post(&path, &json!({ "to": "No Name" })).await.json()["parameter"], "to");
@@ -270,7 +278,7 @@ async fn an_event_is_replayed_to_one_endpoint_or_all() {
 #[tokio::test]
 async fn a_body_that_is_not_what_the_path_takes_is_refused() {
     let gateway = Gateway::start().await;
-    let id = gateway.tried("gone", "k").await;
+    let id = gateway.tried("picky", "k").await;
     let path = format!("/api/v1/events/{id}/replay");
     for body in ["{", "[]", "null", "{\"force\": 1}", "\u{0}", "{\"too\": \"crm\"}"] {
         gateway.ask("POST", &path, body.as_bytes()).await.problem(400);
@@ -288,15 +296,15 @@ async fn a_body_that_is_not_what_the_path_takes_is_refused() {
 #[tokio::test]
 async fn a_replayed_delivery_takes_the_place_of_the_failed_one() {
     let gateway = Gateway::start().await;
-    let id = gateway.tried("gone", "k").await;
+    let id = gateway.tried("picky", "k").await;
     let first = delivery(&id, 0);
     let path = format!("/api/v1/deliveries/{first}/replay");
     let made = gateway.post(&path, &json!({})).await;
     assert_eq!((made.status, &made.json()["deliveries"][0]["id"]), (202, &json!(delivery(&id, 1))));
     let list =
-        gateway.until("/api/v1/deliveries?endpoint=gone", |list| ids(list).first() == Some(&delivery(&id, 1))).await;
+        gateway.until("/api/v1/deliveries?endpoint=picky", |list| ids(list).first() == Some(&delivery(&id, 1))).await;
     assert_eq!(ids(&list).len(), 1);
-    let with = gateway.get("/api/v1/deliveries?endpoint=gone&include_superseded=true").await.json();
+    let with = gateway.get("/api/v1/deliveries?endpoint=picky&include_superseded=true").await.json();
     assert_eq!(ids(&with), [delivery(&id, 1), first]);
     assert_eq!(with["items"][1]["superseded"], true);
 
@@ -337,7 +345,7 @@ async fn many_are_replayed_by_filters_and_the_replay_can_be_followed() {
         gateway.tried("fan", key).await;
     }
     gateway.clock.0.fetch_add(1, Ordering::SeqCst);
-    let begun = gateway.post("/api/v1/replays", &json!({ "filter": { "endpoint": "gone" }, "to": "healthy" })).await;
+    let begun = gateway.post("/api/v1/replays", &json!({ "filter": { "endpoint": "picky" }, "to": "healthy" })).await;
     assert_eq!(begun.status, 202);
     let begun = begun.json();
     assert_eq!((&begun["to"], &begun["filter"]["status"]), (&json!("healthy"), &json!(["dead"])));
@@ -360,7 +368,7 @@ async fn a_replay_that_means_nothing_is_refused() {
     let open = async |body: Value| gateway.post("/api/v1/replays", &body).await;
     assert_eq!(open(json!({ "filter": { "status": ["x"] } })).await.json()["parameter"], "status");
     open(json!({ "filter": { "statuses": ["dead"] } })).await.problem(400);
-    open(json!({ "endpoint": "gone" })).await.problem(400);
+    open(json!({ "endpoint": "picky" })).await.problem(400);
     open(json!({ "filter": [] })).await.problem(400);
     open(json!([])).await.problem(400);
     open(json!({ "to": "no-such" })).await.problem(422);
@@ -385,7 +393,7 @@ async fn endpoints_are_shown_without_their_secrets_and_former_ones_too() {
     let old = Event { id, received_at: Timestamp::from_millis(NOW - 5000), draft: old };
     journal.commit(&[Change::Accept(Arc::new(old))]).unwrap();
     let gateway = Gateway::over(journal).await;
-    gateway.tried("gone", "k").await;
+    gateway.tried("picky", "k").await;
     let got = gateway.get("/api/v1/endpoints").await;
     let text = String::from_utf8(got.body.clone()).unwrap();
     for secret in ["querysecret", "headersecret", "MfKQ9r8"] {
@@ -394,20 +402,22 @@ async fn endpoints_are_shown_without_their_secrets_and_former_ones_too() {
     let list = got.json();
     let names: Vec<&str> =
         list["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["flaky", "former", "gone", "healthy", "slow"]);
+    assert_eq!(names, ["flaky", "former", "gone", "healthy", "picky", "slow"]);
     let former = gateway.get("/api/v1/endpoints/former").await.json();
     assert_eq!((&former["configured"], &former["deliveries"]["scheduled"]), (&json!(false), &json!(1)));
-    let gone = gateway.get("/api/v1/endpoints/gone").await.json();
-    assert_eq!((&gone["url"], &gone["signing"]), (&json!("https://example.com/gone"), &json!("standard")));
+    assert_eq!((&former["backlog"], &former["limits"], &former["lane"]), (&json!(1), &Value::Null, &Value::Null));
+    let picky = gateway.get("/api/v1/endpoints/picky").await.json();
+    assert_eq!((&picky["url"], &picky["signing"]), (&json!("https://example.com/picky"), &json!("standard")));
     let breaker = json!({ "failures": 5, "failure_rate": 0.5, "samples_min": 20, "window_ms": 60_000,
         "probe_initial_ms": 5_000, "probe_max_ms": 300_000 });
     let limits = json!({ "concurrency_min": 1, "concurrency_max": 4, "rate": null, "rate_burst": null,
         "order": "none", "order_hold_max_ms": null, "breaker": breaker, "connect_timeout_ms": 5_000,
         "timeout_ms": 15_000, "attempts_max": 20, "age_max_ms": 86_400_000 });
-    assert_eq!(gone["limits"], limits);
-    assert_eq!((&gone["deliveries"]["dead"], &gone["deliveries"]["failed"]), (&json!(1), &json!(1)));
-    let lane = json!({ "in_flight": 0, "fresh": 0, "waiting": 0, "behind": false, "held_until": null });
-    gateway.until("/api/v1/endpoints/gone", |endpoint| endpoint["lane"] == lane).await;
+    assert_eq!(picky["limits"], limits);
+    assert_eq!((&picky["deliveries"]["dead"], &picky["deliveries"]["failed"]), (&json!(1), &json!(1)));
+    let lane = json!({ "in_flight": 0, "fresh": 0, "waiting": 0, "behind": false, "window": 4, "lines_held": 0,
+        "held_until": null, "rate_next_at": null });
+    gateway.until("/api/v1/endpoints/picky", |endpoint| endpoint["lane"] == lane).await;
     gateway.get("/api/v1/endpoints/no-such").await.problem(404);
 }
 
@@ -432,7 +442,7 @@ async fn a_gateway_that_stops_lives_but_is_not_ready() {
     let ask = async |path: &str| gateway.ask_with("GET", path, "", b"").await;
     assert_eq!(ask("/livez").await.json(), json!({ "status": "live" }));
     assert_eq!(ask("/readyz").await.json(), json!({ "status": "ready" }));
-    let id = gateway.tried("gone", "k").await;
+    let id = gateway.tried("picky", "k").await;
     gateway.engine.stop(LONG).await.unwrap();
     assert_eq!(ask("/livez").await.status, 200);
     let ready = ask("/readyz").await;

@@ -17,5 +17,6 @@ mod room;
 mod secrets;
 mod shutdown;
 mod sink;
+mod standing;
 mod story;
 mod verbs;

@@ -20,6 +20,7 @@ fn a_full_disk_takes_nothing_new_and_delivers_what_it_has() {
         [endpoints.crm]
         url = "{}"
         retry = {{ initial = "100ms", interval_max = "100ms" }}
+        breaker = {{ probe_initial = "100ms", probe_max = "100ms" }}
         [[routes]]
         endpoints = ["crm"]
         "#,

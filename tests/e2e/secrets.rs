@@ -30,10 +30,12 @@ fn config(crm: &Sink, billing: &Sink) -> String {
         secrets = ["whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLWNybS4u"]
         headers = {{ authorization = "Bearer planted-bearer" }}
         retry = {{ initial = "10ms", attempts_max = 2 }}
+        breaker = "off"
         [endpoints.nowhere]
         url = "http://127.0.0.1:1/?key=planted-query"
         secrets = ["whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLWNybS4u"]
         retry = {{ initial = "10ms", attempts_max = 2 }}
+        breaker = "off"
         [[routes]]
         endpoints = ["crm", "billing", "nowhere"]
         "#,
@@ -92,6 +94,8 @@ fn no_verb_and_no_log_line_tells_a_secret() {
         silent(gateway.verb(["replay", "--endpoint", "billing", "--output", output]));
         silent(gateway.verb(["replay", &events[0], "--to", "nowhere", "--output", output]));
         silent(gateway.verb(["replays", "--output", output]));
+        silent(gateway.verb(["pause", "nowhere", "--note", "a while", "--output", output]));
+        silent(gateway.verb(["resume", "nowhere", "--output", output]));
         silent(gateway.verb(["send", "--sample", "tool_call", "--output", output]));
     }
     silent(gateway.verb(["cancel", "dlv_nonsense"]));

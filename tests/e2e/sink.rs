@@ -49,7 +49,11 @@ impl Post {
 impl Sink {
     /// One that gives this answer, until told otherwise.
     pub(crate) fn answering(answer: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
+    }
+
+    /// The same, on a port that the test chose.
+    pub(crate) fn on(listener: TcpListener, answer: &'static str) -> Self {
         let state = State { answer, held: false, posts: Vec::new() };
         let sink =
             Self { address: listener.local_addr().unwrap(), shared: Arc::new((Mutex::new(state), Condvar::new())) };

@@ -17,6 +17,7 @@ fn config(crm: &Sink, billing: &Sink) -> String {
         [endpoints.billing]
         url = "{}"
         retry = {{ initial = "10ms", attempts_max = 2 }}
+        breaker = "off"
         [[routes]]
         types = ["call_*", "tool_call"]
         endpoints = ["crm", "billing"]
@@ -104,7 +105,13 @@ fn totals_and_endpoints_are_shown() {
     assert_eq!(row(&counters, "billing"), ["billing", "3", "0", "6", "0", "0", "0", "3", "3", "0", "0"]);
     assert_eq!(row(&counters, "crm"), ["crm", "3", "0", "3", "0", "0", "3", "0", "0", "0", "0"]);
     let endpoints = gateway.verb(["endpoints"]).ok();
-    assert_eq!(row(&endpoints, "crm")[1..], [&*crm.url(), "off", "0", "0", "0", "3", "0", "-"]);
+    assert_eq!(row(&endpoints, "crm")[1..4], ["ok", "-", "0"]);
+    assert_eq!(row(&endpoints, "crm")[5..], ["0", "0"]);
+    assert_eq!(row(&endpoints, "billing").last().unwrap(), "3");
+    let one = gateway.verb(["endpoints", "billing"]).ok();
+    assert_eq!(row(&one, "url"), ["url", &*billing.url()]);
+    assert_eq!(row(&one, "breaker"), ["breaker", "off"]);
+    assert!(gateway.verb(["endpoints", "nowhere"]).failed(4).contains("has such an endpoint"));
     let unrouted = gateway.verb(["events", "--unrouted", "--output", "json"]).json();
     assert_eq!(unrouted["items"].as_array().unwrap().len(), 1);
     let to_crm = gateway.verb(["replay", "--unrouted", "--to", "crm"]).ok();

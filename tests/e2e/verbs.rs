@@ -100,6 +100,9 @@ fn failures_are_told_apart_by_their_exit_codes() {
     assert!(gateway.verb(["events", "--cursor", "nonsense"]).failed(2).contains("`cursor`"));
     assert!(gateway.verb(["replay"]).failed(2).contains("say what to replay"));
     assert!(gateway.verb(["replay", unknown, "--endpoint", "crm"]).failed(2).contains("not both"));
+    assert!(gateway.verb(["cancel"]).failed(2).contains("say what to cancel"));
+    assert!(gateway.verb(["cancel", "dlv_x", "--endpoint", "crm"]).failed(2).contains("not both"));
+    assert!(gateway.verb(["cancel", "--status", "dead"]).failed(2).contains("`status` is scheduled or retrying"));
     assert!(gateway.verb(["send", "/no/such/file"]).failed(2).contains("/no/such/file cannot be read"));
     assert!(gateway.verb(["counters", "--admin", "nonsense"]).failed(2).contains("--admin is not an absolute"));
     assert_eq!(gateway.verb(["nonsense"]).code, Some(2));
@@ -109,6 +112,9 @@ fn failures_are_told_apart_by_their_exit_codes() {
     // 4: refused.
     assert!(gateway.verb(["event", unknown]).failed(4).contains("there is no such event"));
     assert!(gateway.verb(["event", "nonsense"]).failed(4).contains("there is no such event"));
+    assert!(gateway.verb(["cancel", "--include-superseded"]).failed(4).contains("say what is meant"));
+    assert!(gateway.verb(["pause", "nowhere"]).failed(4).contains("no such endpoint"));
+    assert!(gateway.verb(["resume", "nowhere"]).failed(4).contains("no such endpoint"));
     assert!(gateway.verb(["cancel", "rpl_nonsense"]).failed(4).contains("there is no such replay"));
     assert!(gateway.verb(["replay", unknown]).failed(4).contains("there is no such"));
     assert!(gateway.verb(["replay", "--unrouted"]).failed(4).contains("name an endpoint"));

@@ -4,21 +4,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{
-    Answer, Attempt, Breaker, Delivery, Endpoint, Event, Failure, Lane, Limits, Made, MadeDelivery, Octets, Replay,
+    Answer, Attempt, Delivery, Endpoint, Event, Failure, Lane, Limits, Made, MadeDelivery, Octets, Pause, Replay,
     Selection, Tally, Word,
 };
 use crate::core::attempt::{self, Reply};
-use crate::core::breaker::BreakerPolicy;
 use crate::core::delivery;
-use crate::core::endpoint::{self, Order};
+use crate::core::endpoint;
 use crate::core::event::{self, EventHead};
 use crate::core::filter::Filter;
 use crate::core::id::DeliveryId;
 use crate::core::name::Name;
-use crate::core::rate::Rate;
 use crate::core::replay;
 use crate::core::scheduler::LaneView;
 use crate::core::sign::Signing;
+use crate::core::standing::Standing;
 use crate::core::timestamp::{Timestamp, duration_millis};
 use crate::journal;
 
@@ -71,11 +70,14 @@ impl From<&delivery::Delivery> for Delivery {
             created_at: delivery.born_at.to_string(),
             changed_at: delivery.changed_at.to_string(),
             attempts_made: delivery.attempts,
+            probes_failed: delivery.probes,
+            released_out_of_order: delivery.out_of_order,
             last_status: delivery.last_status,
             last_failure: delivery.last_failure.map(|class| class.as_str().into()),
             replay: delivery.replay.as_ref().map(ToString::to_string),
             superseded: delivery.superseded,
             event: None,
+            waits_for: None,
             attempts: None,
         }
     }
@@ -95,6 +97,8 @@ impl From<&attempt::Attempt> for Attempt {
             started_at: attempt.started_at.to_string(),
             took_ms: attempt.took_ms,
             outcome: attempt.outcome.as_str().into(),
+            probe: attempt.probe,
+            released_out_of_order: attempt.out_of_order,
             answer,
             failure,
         }
@@ -176,18 +180,6 @@ impl From<Vec<(DeliveryId, Name)>> for Made {
     }
 }
 
-impl From<&LaneView> for Lane {
-    fn from(lane: &LaneView) -> Self {
-        Self {
-            in_flight: lane.in_flight,
-            fresh: lane.fresh,
-            waiting: lane.waiting,
-            behind: lane.behind,
-            held_until: lane.held_until.as_ref().map(Timestamp::to_string),
-        }
-    }
-}
-
 impl From<&journal::Tally> for Tally {
     fn from(tally: &journal::Tally) -> Self {
         Self {
@@ -206,68 +198,27 @@ impl From<&journal::Tally> for Tally {
 }
 
 impl Endpoint {
-    /// An endpoint that only the journal knows: the config had it once.
+    /// An endpoint by its name; without `endpoint` it is one that only the journal knows: the config had it once.
     #[must_use]
-    pub fn former(name: &Name, tally: &journal::Tally) -> Self {
-        let name = name.to_string();
-        let deliveries = tally.into();
-        Self { name, configured: false, url: None, signing: None, limits: None, lane: None, deliveries }
-    }
-
-    /// An endpoint of the config.
-    #[must_use]
-    pub fn configured(endpoint: &endpoint::Endpoint, lane: Option<&LaneView>, tally: &journal::Tally) -> Self {
+    pub fn new(
+        name: &Name,
+        endpoint: Option<&endpoint::Endpoint>,
+        lane: Option<&LaneView>,
+        standing: &Standing,
+        tally: &journal::Tally,
+    ) -> Self {
         Self {
-            name: endpoint.name.to_string(),
-            configured: true,
-            url: without_query(&endpoint.url),
-            signing: Some(signing(&endpoint.signing)),
-            limits: Some(endpoint.into()),
+            name: name.to_string(),
+            configured: endpoint.is_some(),
+            url: endpoint.and_then(|endpoint| without_query(&endpoint.url)),
+            signing: endpoint.map(|endpoint| signing(&endpoint.signing)),
+            limits: endpoint.map(Limits::from),
+            pause: standing.pause.as_ref().map(Pause::from),
+            circuit: standing.circuit.into(),
             lane: lane.map(Lane::from),
+            backlog: tally.scheduled + tally.retrying,
             deliveries: tally.into(),
         }
-    }
-}
-
-impl From<&endpoint::Endpoint> for Limits {
-    fn from(endpoint: &endpoint::Endpoint) -> Self {
-        Self {
-            concurrency_min: endpoint.concurrency.min,
-            concurrency_max: endpoint.concurrency.max,
-            rate: endpoint.rate.map(rate),
-            rate_burst: endpoint.rate.map(|rate| rate.burst),
-            order: Word::Borrowed(endpoint.order.as_str()),
-            order_hold_max_ms: (endpoint.order != Order::None).then(|| duration_millis(endpoint.order_hold_max)),
-            breaker: endpoint.breaker.as_ref().map(Breaker::from),
-            connect_timeout_ms: duration_millis(endpoint.connect_timeout),
-            timeout_ms: duration_millis(endpoint.timeout),
-            attempts_max: endpoint.retry.attempts_max,
-            age_max_ms: duration_millis(endpoint.retry.age_max),
-        }
-    }
-}
-
-impl From<&BreakerPolicy> for Breaker {
-    fn from(policy: &BreakerPolicy) -> Self {
-        Self {
-            failures: policy.failures,
-            failure_rate: policy.failure_rate,
-            samples_min: policy.samples_min,
-            window_ms: duration_millis(policy.window),
-            probe_initial_ms: duration_millis(policy.probe_initial),
-            probe_max_ms: duration_millis(policy.probe_max),
-        }
-    }
-}
-
-/// The rate as the config writes it; the spans it cannot write are in milliseconds.
-fn rate(rate: Rate) -> String {
-    let count = rate.count;
-    match duration_millis(rate.per) {
-        1_000 => format!("{count}/s"),
-        60_000 => format!("{count}/min"),
-        3_600_000 => format!("{count}/h"),
-        millis => format!("{count}/{millis}ms"),
     }
 }
 
@@ -285,43 +236,4 @@ const fn signing(signing: &Signing) -> Word {
         Signing::Github(_) => "github",
         Signing::Stripe(_) => "stripe",
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::core::window::Concurrency;
-
-    #[test]
-    fn limits_say_what_an_endpoint_has_and_null_for_what_it_has_not() {
-        let plain = endpoint::Endpoint::new(Name::new("crm").unwrap(), "http://crm/".to_owned());
-        let limits = Limits::from(&plain);
-        assert_eq!((limits.rate, limits.rate_burst, limits.order_hold_max_ms), (None, None, None));
-        assert_eq!((limits.concurrency_min, limits.concurrency_max, &*limits.order), (1, 16, "none"));
-        let bounds = |breaker: Breaker| (breaker.window_ms, breaker.probe_initial_ms, breaker.probe_max_ms);
-        assert_eq!(limits.breaker.map(bounds), Some((60_000, 5_000, 300_000)));
-
-        let held = endpoint::Endpoint {
-            concurrency: Concurrency { min: 3, max: 3 },
-            rate: Some(Rate { count: 600, per: Duration::from_secs(60), burst: 20 }),
-            breaker: None,
-            order: Order::Key,
-            ..plain
-        };
-        let limits = Limits::from(&held);
-        assert_eq!((limits.rate.as_deref(), limits.rate_burst), (Some("600/min"), Some(20)));
-        assert_eq!((limits.concurrency_min, limits.concurrency_max), (3, 3));
-        assert_eq!((&*limits.order, limits.order_hold_max_ms, limits.breaker), ("key", Some(900_000), None));
-    }
-
-    #[test]
-    fn a_rate_is_shown_as_the_config_would_have_it() {
-        for text in ["10/s", "600/min", "5000/h"] {
-            let (count, per) = Rate::parse(text).unwrap();
-            assert_eq!(rate(Rate { count, per, burst: 1 }), text);
-        }
-        assert_eq!(rate(Rate { count: 7, per: Duration::from_millis(1500), burst: 1 }), "7/1500ms");
-    }
 }
