@@ -222,6 +222,10 @@ impl Breaker {
         matches!(self.circuit, Circuit::Closed)
     }
 
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.circuit, Circuit::Open { .. })
+    }
+
     /// What may go now, with so many on their way.
     pub(crate) fn admits(&self, now: Timestamp, in_flight: usize) -> Admission {
         match self.circuit {
@@ -241,9 +245,13 @@ impl Breaker {
     }
 
     /// One departs that [`Breaker::admits`] let go.
-    pub(crate) const fn handle_sent(&mut self, is_probe: bool) {
-        if is_probe && matches!(self.circuit, Circuit::Open { .. }) {
+    pub(crate) fn handle_sent(&mut self, now: Timestamp, is_probe: bool) {
+        if let Circuit::Open { since, .. } = &mut self.circuit
+            && is_probe
+        {
             self.probing = true;
+            // It opened before its probe leaves, whatever a clock that was set back while nobody ran makes of it.
+            *since = (*since).min(Timestamp::from_millis(now.millis().saturating_sub(1)));
         }
     }
 

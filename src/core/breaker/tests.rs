@@ -25,7 +25,7 @@ fn attempt(breaker: &mut Breaker, sent: u64, landed: u64, verdict: Verdict) -> b
         Admission::Probe => true,
         held => panic!("{held:?}"),
     };
-    breaker.handle_sent(is_probe);
+    breaker.handle_sent(at(sent), is_probe);
     breaker.handle_result(at(landed), at(sent), is_probe, verdict, 4, &mut rng())
 }
 
@@ -96,7 +96,7 @@ fn probes_go_one_at_a_time_at_growing_intervals_up_to_the_cap() {
         waits.push(next.since(now).as_millis());
         now = next;
         assert_eq!(breaker.admits(now, 0), Admission::Probe);
-        breaker.handle_sent(true);
+        breaker.handle_sent(now, true);
         assert_eq!(breaker.admits(now, 1), Admission::Busy);
         assert!(breaker.handle_result(now, now, true, FAILURE, 4, &mut rng()));
     }
@@ -110,7 +110,7 @@ fn probes_go_one_at_a_time_at_growing_intervals_up_to_the_cap() {
 #[test]
 fn the_ramp_doubles_until_the_window_is_reached() {
     let mut breaker = opened();
-    breaker.handle_sent(true);
+    breaker.handle_sent(at(8000), true);
     breaker.handle_result(at(9000), at(8000), true, Verdict::Success, 10, &mut rng());
     let mut seen = vec![word(&breaker)];
     for n in 0..20 {
@@ -207,10 +207,10 @@ fn a_clock_that_jumps_changes_no_wait() {
 #[test]
 fn a_lost_probe_gives_its_place_back_and_a_throttled_one_asks_again_soon() {
     let mut breaker = opened();
-    breaker.handle_sent(true);
+    breaker.handle_sent(at(10_000), true);
     breaker.handle_lost(at(10_000), true);
     assert_eq!(breaker.admits(at(10_000), 0), Admission::Probe);
-    breaker.handle_sent(true);
+    breaker.handle_sent(at(10_000), true);
     breaker.handle_result(at(10_001), at(10_000), true, Verdict::Throttled, 4, &mut rng());
     assert_eq!(breaker.admits(at(10_001), 0), Admission::Until(at(15_001)));
 }
@@ -229,7 +229,7 @@ fn never_two_probes_while_it_is_open() {
             let is_open = matches!(breaker.circuit(), Circuit::Open { .. });
             if matches!(admitted, Admission::Free | Admission::Probe) && flights.len() < 8 {
                 let is_probe = admitted == Admission::Probe;
-                breaker.handle_sent(is_probe);
+                breaker.handle_sent(now, is_probe);
                 flights.push((now, is_probe));
             }
             if is_open && let Circuit::Open { since, .. } = breaker.circuit() {

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::jumps::Jumps;
 use super::lines::{Freed, Lines};
 use super::queue::Queue;
 use super::view::{LaneView, On};
@@ -48,7 +49,10 @@ pub(super) enum Take {
 pub(super) struct Flight {
     pub(super) active: Active,
     pub(super) first_time: bool,
-    pub(super) probe: bool,
+    /// Whether its circuit was not closed.
+    pub(super) is_probe: bool,
+    /// Whether it spends nothing if it fails.
+    pub(super) is_spared: bool,
     pub(super) out_of_order: bool,
     pub(super) sent_at: Timestamp,
     /// Whether the window was full with it.
@@ -78,6 +82,9 @@ pub(super) struct Lane {
     held_since: Timestamp,
     held_until: Timestamp,
     available_since: Timestamp,
+    /// The last probe that left.
+    probed: Option<DeliveryId>,
+    jumps: Jumps,
 }
 
 impl Lane {
@@ -103,6 +110,8 @@ impl Lane {
             held_since: standing.available_since,
             held_until: standing.held_until,
             available_since: standing.available_since,
+            probed: None,
+            jumps: Jumps::default(),
             endpoint,
         }
     }
@@ -122,8 +131,7 @@ impl Lane {
 
     fn hold_waiting(&mut self, active: Active) {
         self.lines.note_waiting(&active);
-        let others = self.early.len() + self.lines.waiting();
-        self.queue.insert_waiting(active, others);
+        self.queue.insert_waiting(active, self.aside());
     }
 
     /// A replay made something, due now, that stands in the journal only.
@@ -136,13 +144,13 @@ impl Lane {
             Ok(probe) => probe,
             Err(closed) => return closed,
         };
-        let freed = self.lines.expire(now, self.available_since);
-        self.take_back(freed);
-        match self.choose(now) {
+        let chosen = if probe { self.choose_probe(now) } else { self.choose_freely(now) };
+        match chosen {
             Some((active, first_time)) => Take::Send(self.depart(now, active, first_time, probe)),
             None => {
                 let waiting_due = self.queue.first_waiting().map(|first| first.due).filter(|due| *due > now);
-                let next = waiting_due.into_iter().chain(self.lines.next_expiry()).min();
+                let expiry = self.lines.next_expiry().filter(|at| *at > now);
+                let next = waiting_due.into_iter().chain(expiry).min();
                 next.map_or(Take::Nothing, |until| Take::Wait { until })
             }
         }
@@ -153,8 +161,8 @@ impl Lane {
         if self.pause.is_some() {
             return Err(Take::Nothing);
         }
-        if self.held_until > now {
-            return Err(Take::Wait { until: self.held_until });
+        if let Some(until) = self.silence(now) {
+            return Err(Take::Wait { until });
         }
         let probe = match self.breaker.admits(now, self.in_flight) {
             Admission::Free => false,
@@ -162,7 +170,8 @@ impl Lane {
             Admission::Until(until) => return Err(Take::Wait { until }),
             Admission::Busy => return Err(Take::Nothing),
         };
-        if !probe && self.in_flight >= self.window.limit() {
+        // While it is open, what was on its way before may still fill the window: the probe does not wait for that.
+        if !self.breaker.is_open() && self.in_flight >= self.window.limit() {
             return Err(Take::Nothing);
         }
         match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
@@ -171,10 +180,32 @@ impl Lane {
         }
     }
 
+    fn choose_freely(&mut self, now: Timestamp) -> Option<(Active, bool)> {
+        let freed = self.lines.expire(now, self.available_since);
+        self.take_back(freed);
+        self.choose(now)
+    }
+
+    /// Time during which the endpoint is not there holds nobody up, so nobody passes meanwhile. But if nothing
+    /// else could be sent than the probe that failed before, it may be that one's fault: then those behind it
+    /// go to see.
+    fn choose_probe(&mut self, now: Timestamp) -> Option<(Active, bool)> {
+        let (active, first_time) = self.choose(now)?;
+        let tag = self.lines.tag(&active).filter(|_| self.probed == Some(active.id) && !first_time);
+        let freed = tag.map(|tag| self.lines.pass(tag, active.id, now)).unwrap_or_default();
+        if freed.is_empty() {
+            return Some((active, first_time));
+        }
+        self.take_back(freed);
+        self.hold_waiting(active);
+        self.choose(now)
+    }
+
     /// The delivery that goes next, taken out of the queue. Those who are not first in their line are set aside.
     fn choose(&mut self, now: Timestamp) -> Option<(Active, bool)> {
         self.admit_early();
-        let mut fresh_is_blocked = self.lines.are_kept() && !self.queue.knows_all_waiting();
+        let is_known = self.queue.knows_all_waiting() || !self.queue.has_room_beside(self.aside());
+        let mut fresh_is_blocked = self.lines.are_kept() && !is_known;
         loop {
             let is_due = self.queue.first_waiting().is_some_and(|first| first.due <= now);
             let has_fresh = !fresh_is_blocked && self.queue.first_fresh().is_some();
@@ -234,12 +265,17 @@ impl Lane {
             out_of_order = self.lines.passes(tag, active.id);
             self.lines.depart(tag, active.id);
         }
-        self.breaker.handle_sent(probe);
+        self.breaker.handle_sent(now, probe);
+        if probe {
+            self.probed = Some(active.id);
+        }
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now);
         }
         let was_full = self.in_flight >= self.window.limit();
-        Flight { active, first_time, probe, out_of_order, sent_at: now, was_full }
+        // Without a breaker an endpoint that was resumed gets few at first, but they spend their attempts.
+        let is_spared = probe && self.endpoint.breaker.is_some();
+        Flight { active, first_time, is_probe: probe, is_spared, out_of_order, sent_at: now, was_full }
     }
 
     /// What an attempt says about its delivery, and about the endpoint.
@@ -266,7 +302,7 @@ impl Lane {
                 if attempt.outcome == Outcome::Throttled {
                     self.hold(now, retry_after);
                 }
-                match flight.probe {
+                match flight.is_spared {
                     true => self.endpoint.retry.after_probe(now, failed, rng),
                     false => self.endpoint.retry.after_failure(now, failed, rng),
                 }
@@ -302,7 +338,7 @@ impl Lane {
         }
         let was_closed = self.breaker.is_closed();
         let limit = self.window.limit();
-        if self.breaker.handle_result(now, flight.sent_at, flight.probe, verdict, limit, rng) {
+        if self.breaker.handle_result(now, flight.sent_at, flight.is_probe, verdict, limit, rng) {
             self.has_news = true;
             match (was_closed, self.breaker.is_closed()) {
                 (true, false) => self.window.restart(),
@@ -326,7 +362,7 @@ impl Lane {
             _ => None,
         };
         if let Some(due) = again {
-            let probes = active.probes + u32::from(flight.probe);
+            let probes = active.probes + u32::from(flight.is_spared);
             let tried_at = active.tried_at.or(Some(flight.sent_at));
             let attempts = active.attempts + 1;
             self.push_waiting(Active { due, since: flight.sent_at, attempts, probes, tried_at, ..active });
@@ -339,12 +375,12 @@ impl Lane {
 
     /// It landed without an outcome that could be judged.
     pub(super) fn lose(&mut self, flight: &Flight) {
-        self.breaker.handle_lost(flight.sent_at, flight.probe);
+        self.breaker.handle_lost(flight.sent_at, flight.is_probe);
     }
 
     pub(super) fn begin_cancel(&mut self, id: DeliveryId) {
         let held = self.queue.remove(id).or_else(|| self.early.remove(&id)).or_else(|| self.lines.take_aside(id));
-        let tag = held.and_then(|active| self.lines.tag(&active));
+        let tag = held.map_or_else(|| self.lines.tag_of(id), |active| self.lines.tag(&active));
         self.cancelling.insert(id, tag);
     }
 
@@ -352,6 +388,7 @@ impl Lane {
     pub(super) fn end_cancel(&mut self, id: DeliveryId) {
         let tag = self.cancelling.remove(&id).flatten();
         self.queue.note_gone(id);
+        self.lines.note_gone(id);
         if let Some(tag) = tag {
             let freed = self.lines.forget(tag, id);
             self.take_back(freed);
@@ -365,6 +402,13 @@ impl Lane {
         }
         self.held_until = self.held_until.max(now.after(span));
         self.has_news |= span >= HOLD_REMEMBERED_MIN;
+    }
+
+    /// Until when it is to be left alone. Further away than anybody may ask for: a clock that was set back while
+    /// nobody ran.
+    fn silence(&self, now: Timestamp) -> Option<Timestamp> {
+        let longest = now.after(self.endpoint.retry.retry_after_max);
+        Some(self.held_until).filter(|until| *until > now && *until <= longest)
     }
 
     fn pause_as_gone(&mut self, now: Timestamp) {
@@ -409,14 +453,14 @@ impl Lane {
         self.in_flight
     }
 
-    /// Deliveries held elsewhere than in the queue's waiting set.
-    fn elsewhere(&self) -> usize {
-        self.in_flight + self.early.len() + self.lines.waiting()
+    /// Waiting deliveries that wait for others.
+    fn aside(&self) -> usize {
+        self.early.len() + self.lines.waiting()
     }
 
     pub(super) fn is_hungry(&self) -> bool {
-        let waiting = self.queue.wants_waiting(self.elsewhere());
-        self.queue.wants_fresh(self.lines.untried()) || waiting || self.lines.is_hungry()
+        let waiting = self.queue.wants_waiting(self.aside(), self.in_flight);
+        self.queue.wants_fresh() || waiting || self.lines.is_hungry()
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {
@@ -424,10 +468,10 @@ impl Lane {
         if let Some((key, after, limit)) = self.lines.next_refill() {
             return Some(Refill::Line { endpoint, key, after, limit });
         }
-        if let Some((after, limit)) = self.queue.ask_fresh(self.lines.untried()) {
+        if let Some((after, limit)) = self.queue.ask_fresh() {
             return Some(Refill::Fresh { endpoint, after, limit });
         }
-        let limit = self.queue.ask_waiting(self.elsewhere())?;
+        let limit = self.queue.ask_waiting(self.aside(), self.in_flight)?;
         Some(Refill::Waiting { endpoint, limit })
     }
 
@@ -449,10 +493,9 @@ impl Lane {
     ) {
         let is_aside = |id| self.early.contains_key(&id) || self.lines.find_aside(id).is_some();
         let is_elsewhere = |id| self.cancelling.contains_key(&id) || is_on_its_way(id) || is_aside(id);
-        for active in self.queue.refill_waiting(answer, end, is_elsewhere) {
-            // A clock that was set back since must not make it wait for longer than was decided.
-            let due = active.due.min(now.after(active.due.since(active.since)));
-            self.hold_waiting(Active { due, ..active });
+        let answer: Vec<Active> = answer.iter().map(|active| self.jumps.bounded(now, *active)).collect();
+        for active in self.queue.refill_waiting(&answer, end, is_elsewhere) {
+            self.hold_waiting(active);
         }
     }
 
@@ -481,9 +524,9 @@ impl Lane {
             endpoint: self.endpoint.name.clone(),
             in_flight: self.in_flight,
             fresh: self.queue.fresh_len() + self.lines.untried(),
-            waiting: self.queue.waiting_len() + self.early.len() + self.lines.waiting(),
+            waiting: self.queue.waiting_len() + self.aside(),
             behind: self.queue.is_behind(),
-            held_until: Some(self.held_until).filter(|until| *until > now),
+            held_until: self.silence(now),
             window: self.window.limit(),
             lines: self.lines.held(),
             rate_next_at: self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)),
@@ -501,7 +544,7 @@ impl Lane {
             Circuit::HalfOpen { since, allowed } => return Some((On::Ramp { allowed }, since)),
             Circuit::Closed => {}
         }
-        (self.held_until > now).then_some((On::Silence { until: self.held_until }, self.held_since))
+        self.silence(now).map(|until| (On::Silence { until }, self.held_since))
     }
 
     /// What a delivery waits for that the endpoint as a whole does not hold back.
@@ -528,8 +571,11 @@ impl Lane {
     }
 
     /// The wall clock jumped by so many milliseconds: no wait becomes longer or shorter by it.
-    pub(super) fn shift(&mut self, by: i64) {
+    ///
+    /// `seen_at`: when the clock was last looked at before that.
+    pub(super) fn shift(&mut self, seen_at: Timestamp, by: i64) {
         self.alarm = None;
+        self.jumps.push(seen_at, by);
         self.queue.shift(by);
         self.lines.shift(by);
         self.early.values_mut().for_each(|active| *active = active.shifted(by));

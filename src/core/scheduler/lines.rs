@@ -19,8 +19,10 @@ use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::timestamp::Timestamp;
 
-/// Left-over deliveries of one key asked of the journal in one go.
+/// Deliveries of one key that were left to the journal are asked for by so many in one go,
 const LINE_REFILL_MAX: usize = 64;
+/// and by so few where as many as there may be are set aside already.
+const LINE_REFILL_MIN: usize = 4;
 
 /// All lines of one endpoint.
 #[derive(Debug)]
@@ -37,6 +39,9 @@ pub(super) struct Lines {
     untried_max: usize,
     /// Lines that may want what they left to the journal.
     hungry: BTreeSet<KeyTag>,
+    /// How many lines the journal is being asked for, and what was cancelled since the first of them was.
+    asking: usize,
+    gone: BTreeSet<DeliveryId>,
 }
 
 #[derive(Debug, Default)]
@@ -51,15 +56,15 @@ struct Line {
     left: Option<Left>,
 }
 
-/// First-time deliveries that stand in the journal only.
+/// First-time deliveries that the queue has given out and that stand in the journal only.
 #[derive(Debug)]
 struct Left {
     /// All of them are later than this,
     after: EventId,
-    /// and this is the latest one known of.
+    /// and this is the latest. What the journal has beyond it is still to come out of the queue.
     newest: EventId,
-    /// While the journal is asked: what was cancelled since.
-    asking: Option<BTreeSet<DeliveryId>>,
+    /// Whether the journal is being asked for them.
+    is_asked: bool,
 }
 
 /// Where a delivery goes that was set aside and is first in its line now.
@@ -80,6 +85,8 @@ impl Lines {
             untried: 0,
             untried_max,
             hungry: BTreeSet::new(),
+            asking: 0,
+            gone: BTreeSet::new(),
         }
     }
 
@@ -115,7 +122,10 @@ impl Lines {
 
     /// Whether it is first in its line.
     pub(super) fn is_first(&self, tag: KeyTag, id: DeliveryId) -> bool {
-        self.lines.get(&tag).is_none_or(|line| line.flight.is_none() && line.first().is_none_or(|first| id <= first))
+        self.lines.get(&tag).is_none_or(|line| {
+            let is_free = line.flight.is_none() && !line.is_behind_left(id);
+            is_free && line.first().is_none_or(|first| id <= first)
+        })
     }
 
     /// Whether it passes one that is before it; only a first one may be asked about.
@@ -151,16 +161,25 @@ impl Lines {
         line.known.remove(&id);
         line.passed.remove(&id);
         line.failing.remove(&id);
-        if let Some(gone) = line.left.as_mut().and_then(|left| left.asking.as_mut()) {
-            gone.insert(id);
-        }
         self.next(tag)
+    }
+
+    /// It was cancelled: what the journal was asked before may still name it.
+    pub(super) fn note_gone(&mut self, id: DeliveryId) {
+        if self.asking > 0 {
+            self.gone.insert(id);
+        }
+    }
+
+    /// The line of a delivery that is known here though it is not held: it was left to the journal.
+    pub(super) fn tag_of(&self, id: DeliveryId) -> Option<KeyTag> {
+        self.lines.iter().find(|(_, line)| line.known.contains(&id)).map(|(tag, _)| *tag)
     }
 
     /// It is set aside until it is first. Left to the journal if too many first-time ones are.
     pub(super) fn set_aside(&mut self, tag: KeyTag, active: Active, first_time: bool) {
         let line = self.lines.entry(tag).or_default();
-        if first_time {
+        if first_time && !line.known.contains(&active.id) {
             let event = active.id.event;
             if let Some(left) = &mut line.left {
                 left.newest = left.newest.max(event);
@@ -168,12 +187,12 @@ impl Lines {
             }
             if self.untried >= self.untried_max {
                 let after = EventId::from_u128(event.as_u128().saturating_sub(1));
-                line.left = Some(Left { after, newest: event, asking: None });
+                line.left = Some(Left { after, newest: event, is_asked: false });
                 self.note_hungry(tag);
                 return;
             }
-            self.untried += 1;
         }
+        self.untried += usize::from(first_time);
         line.known.insert(active.id);
         self.aside.insert(active.id, (active, first_time));
     }
@@ -205,6 +224,16 @@ impl Lines {
         freed
     }
 
+    /// Lets those pass who wait for `id`, if it has been failing for too long.
+    pub(super) fn pass(&mut self, tag: KeyTag, id: DeliveryId, now: Timestamp) -> Vec<Freed> {
+        let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
+        if line.failing.get(&id).is_none_or(|since| since.after(self.hold_max) > now) {
+            return Vec::new();
+        }
+        line.passed.insert(id);
+        self.next(tag)
+    }
+
     /// When [`Lines::expire`] may let somebody pass.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         self.holds.first().map(|(at, _, _)| *at)
@@ -218,8 +247,10 @@ impl Lines {
             else {
                 continue;
             };
-            left.asking = Some(BTreeSet::new());
-            return Some((tag, left.after, LINE_REFILL_MAX));
+            left.is_asked = true;
+            self.asking += 1;
+            let room = self.untried_max.saturating_sub(self.untried);
+            return Some((tag, left.after, room.clamp(LINE_REFILL_MIN, LINE_REFILL_MAX)));
         }
         None
     }
@@ -230,18 +261,20 @@ impl Lines {
 
     /// The journal's answer to what [`Lines::next_refill`] asked. `is_gone`: being cancelled.
     pub(super) fn refill(&mut self, tag: KeyTag, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) -> Vec<Freed> {
+        self.asking = self.asking.saturating_sub(1);
+        let gone = if self.asking == 0 { std::mem::take(&mut self.gone) } else { self.gone.clone() };
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         let Some(left) = line.left.as_mut() else { return Vec::new() };
-        let gone = left.asking.take().unwrap_or_default();
-        for active in fresh.deliveries {
-            left.after = left.after.max(active.id.event);
+        left.is_asked = false;
+        let newest = left.newest;
+        for active in fresh.deliveries.into_iter().filter(|active| active.id.event <= newest) {
             if !gone.contains(&active.id) && !is_gone(active.id) && line.known.insert(active.id) {
                 self.aside.insert(active.id, (active, true));
                 self.untried += 1;
             }
         }
         left.after = left.after.max(fresh.scanned_to);
-        if fresh.end && left.newest <= left.after {
+        if newest <= left.after {
             line.left = None;
         }
         self.next(tag)
@@ -277,7 +310,8 @@ impl Lines {
         available_since: Timestamp,
     ) -> Option<(DeliveryId, Option<Timestamp>)> {
         let line = self.lines.get(&tag)?;
-        let behind = line.flight.or_else(|| line.first()).filter(|first| *first != id)?;
+        let on_its_way = line.flight.filter(|flight| *flight != id);
+        let behind = on_its_way.or_else(|| line.first().filter(|first| *first < id))?;
         let failing = line.failing.get(&behind);
         Some((behind, failing.map(|since| (*since).max(available_since).after(self.hold_max))))
     }
@@ -323,14 +357,20 @@ impl Lines {
 }
 
 impl Line {
-    /// The earliest one that is to be waited for.
+    /// The earliest one that is to be waited for, unless that stands in the journal only.
     fn first(&self) -> Option<DeliveryId> {
-        self.known.iter().find(|id| !self.passed.contains(id)).copied()
+        let first = self.known.iter().find(|id| !self.passed.contains(id)).copied();
+        first.filter(|first| !self.is_behind_left(*first))
     }
 
-    /// Whether nobody known is left to go first.
+    /// Whether an earlier one may stand in the journal only.
+    fn is_behind_left(&self, id: DeliveryId) -> bool {
+        self.left.as_ref().is_some_and(|left| id.event > left.after)
+    }
+
+    /// Whether the next to go is to be had from the journal.
     fn is_hungry(&self) -> bool {
         let nobody_first = self.flight.is_none() && self.first().is_none();
-        nobody_first && self.left.as_ref().is_some_and(|left| left.asking.is_none())
+        nobody_first && self.left.as_ref().is_some_and(|left| !left.is_asked)
     }
 }

@@ -15,6 +15,7 @@
 //! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
 //! ([`Scheduler::handle_clock_jump`]).
 
+mod jumps;
 mod lane;
 mod lines;
 mod queue;
@@ -39,7 +40,8 @@ pub struct Limits {
     /// Most first-time and most waiting deliveries held per endpoint.
     pub active_max: usize,
     /// Most waiting deliveries held of an endpoint that keeps an order: all of them must be known before a
-    /// first-time one may go, so above this those wait.
+    /// first-time one may go, so above this those wait. Where more than half as many wait for others, there is no
+    /// room to learn of more: then the order is kept among those that are known.
     pub ordered_max: usize,
     /// Most attempts on their way over all endpoints.
     pub in_flight_max: usize,
@@ -196,6 +198,8 @@ pub struct Scheduler {
     hungry: BTreeSet<usize>,
     /// Lanes whose standing is to be remembered.
     changed: BTreeSet<usize>,
+    /// The last time that was told.
+    seen_at: Timestamp,
 }
 
 impl Scheduler {
@@ -218,6 +222,7 @@ impl Scheduler {
             busy: 0,
             hungry,
             changed: BTreeSet::new(),
+            seen_at: Timestamp::ZERO,
         }
     }
 
@@ -238,6 +243,7 @@ impl Scheduler {
 
     /// The next delivery to send, if any is due and admitted. Call until `None`.
     pub fn poll_dispatch(&mut self, now: Timestamp) -> Option<Dispatch> {
+        self.seen_at = now;
         self.ring_alarms(now);
         if self.flights.len() >= self.limits.in_flight_max {
             return None;
@@ -267,7 +273,7 @@ impl Scheduler {
     }
 
     fn send(&mut self, index: usize, endpoint: Name, flight: Flight) -> Dispatch {
-        let Flight { active, probe, out_of_order, .. } = flight;
+        let Flight { active, is_spared: probe, out_of_order, .. } = flight;
         let before = self.flights.insert(active.id, Departed { lane: index, flight, decided: None });
         assert!(before.is_none(), "a delivery is on its way at most once");
         self.look_at(index);
@@ -398,13 +404,17 @@ impl Scheduler {
         for departed in self.flights.values_mut() {
             departed.flight.sent_at = departed.flight.sent_at.shifted(by);
             departed.flight.active = departed.flight.active.shifted(by);
+            if let Some(Step::Retry { due }) = &mut departed.decided {
+                *due = due.shifted(by);
+            }
         }
         for index in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(index) {
-                lane.shift(by);
+                lane.shift(self.seen_at, by);
             }
             self.look_at(index);
         }
+        self.seen_at = self.seen_at.shifted(by);
     }
 
     /// Attempts on their way.
@@ -438,11 +448,15 @@ impl Scheduler {
         if let Some(departed) = self.flights.get(&delivery.id) {
             return Some(Wait { on: On::Attempt, since: departed.flight.sent_at });
         }
-        if let Some((on, since)) = lane.blocked(now) {
+        let own = lane.waits(now, delivery.id, due);
+        // While few go at a time, who would not go anyway waits for what holds it back.
+        let is_ramp_first = !matches!(own, On::Due { .. } | On::Line { .. } | On::Journal);
+        let blocked = lane.blocked(now).filter(|(on, _)| is_ramp_first || !matches!(on, On::Ramp { .. }));
+        if let Some((on, since)) = blocked {
             return Some(Wait { on, since: since.max(delivery.changed_at) });
         }
         let limit = self.limits.in_flight_max;
-        let on = match lane.waits(now, delivery.id, due) {
+        let on = match own {
             On::Turn { .. } if self.flights.len() >= limit => On::Gateway { limit },
             on => on,
         };

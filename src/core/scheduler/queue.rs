@@ -74,9 +74,10 @@ impl Queue {
         self.ready.insert(active.id, active);
     }
 
-    /// Whether a waiting delivery due then is held here, or left to the journal because earlier ones fill the queue.
+    /// Whether a waiting delivery due then would be the latest held here, while earlier ones may stand in the journal.
     pub(super) fn is_beyond(&self, due: Timestamp) -> bool {
-        self.horizon.is_some_and(|horizon| due >= horizon)
+        let is_latest = self.waiting.last().is_none_or(|last| due >= last.due);
+        is_latest && self.horizon.is_some_and(|horizon| due >= horizon)
     }
 
     /// Holds a waiting delivery; the latest is left to the journal if there are too many, `others` held elsewhere.
@@ -166,8 +167,8 @@ impl Queue {
     }
 
     /// How many more first-time deliveries the journal should be asked for, and after which event.
-    pub(super) fn ask_fresh(&mut self, set_aside: usize) -> Option<(EventId, usize)> {
-        if !self.wants_fresh(set_aside) {
+    pub(super) fn ask_fresh(&mut self) -> Option<(EventId, usize)> {
+        if !self.wants_fresh() {
             return None;
         }
         self.asking_fresh = Some(BTreeSet::new());
@@ -175,25 +176,32 @@ impl Queue {
     }
 
     /// How many of the waiting deliveries the journal should be asked for.
-    pub(super) fn ask_waiting(&mut self, others: usize) -> Option<usize> {
-        if !self.wants_waiting(others) {
+    pub(super) fn ask_waiting(&mut self, aside: usize, in_flight: usize) -> Option<usize> {
+        if !self.wants_waiting(aside, in_flight) {
             return None;
         }
         self.asking_waiting = Some(BTreeSet::new());
         // What is held elsewhere may still stand in the journal's list: ask for that many more.
-        Some(self.waiting_max + others)
+        Some(self.waiting_max + aside + in_flight)
     }
 
-    /// `set_aside`: first-time deliveries that wait for others. While they are many, more would only join them.
-    pub(super) fn wants_fresh(&self, set_aside: usize) -> bool {
-        let has_room = self.fresh.len() <= self.fresh_max / 2 && set_aside < self.fresh_max;
-        self.behind.is_some() && self.asking_fresh.is_none() && has_room
+    pub(super) fn wants_fresh(&self) -> bool {
+        self.behind.is_some() && self.asking_fresh.is_none() && self.fresh.len() <= self.fresh_max / 2
     }
 
-    pub(super) fn wants_waiting(&self, others: usize) -> bool {
+    pub(super) fn wants_waiting(&self, aside: usize, in_flight: usize) -> bool {
         let Some(horizon) = self.horizon.filter(|_| self.asking_waiting.is_none()) else { return false };
-        let comes_first = self.waiting.first().is_none_or(|first| horizon < first.due);
-        comes_first || self.waiting.len() + others <= self.waiting_max / 2
+        let comes_first = match self.waiting.first() {
+            Some(first) => horizon < first.due,
+            None => self.has_room_beside(aside),
+        };
+        comes_first || self.waiting.len() + aside + in_flight <= self.waiting_max / 2
+    }
+
+    /// Whether more waiting deliveries should be loaded where so many of them wait for others: what comes could
+    /// only be sent back to the journal.
+    pub(super) const fn has_room_beside(&self, aside: usize) -> bool {
+        aside <= self.waiting_max / 2
     }
 
     pub(super) fn refill_fresh(&mut self, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) {
@@ -219,7 +227,8 @@ impl Queue {
         is_elsewhere: impl Fn(DeliveryId) -> bool,
     ) -> Vec<Active> {
         let gone = self.asking_waiting.take().unwrap_or_default();
-        let not_in_answer = if end { None } else { answer.last().map(|last| last.due) };
+        // After a jump of the clock the last one need not be the latest any more.
+        let not_in_answer = if end { None } else { answer.iter().map(|active| active.due).max() };
         self.horizon = match self.missed.take() {
             Some(missed) => earlier(not_in_answer, missed),
             None => not_in_answer,
