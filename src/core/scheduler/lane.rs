@@ -63,6 +63,8 @@ pub(super) struct Flight {
 pub(super) struct Lane {
     pub(super) endpoint: Endpoint,
     pub(super) in_turn: bool,
+    /// Whether it stands among those who had more than their share.
+    pub(super) is_deferred: bool,
     pub(super) alarm: Option<Timestamp>,
     /// How it stands has changed since that was last asked for.
     pub(super) has_news: bool,
@@ -94,6 +96,7 @@ impl Lane {
         let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
             in_turn: false,
+            is_deferred: false,
             alarm: None,
             has_news: false,
             queue: Queue::new(mark, limits.active_max, waiting_max),

@@ -253,11 +253,13 @@ impl Scheduler {
             // With half of the slots taken nobody gets more than a fair share of them: one endpoint that hangs
             // must not hold them all.
             let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
+            lane.in_turn = false;
             if crowded && lane.in_flight() >= (self.limits.in_flight_max / self.busy.max(1)).max(1) {
-                self.deferred.push_back(index);
+                if !std::mem::replace(&mut lane.is_deferred, true) {
+                    self.deferred.push_back(index);
+                }
                 continue;
             }
-            lane.in_turn = false;
             match lane.take(now) {
                 Take::Send(flight) => {
                     self.busy += usize::from(lane.in_flight() == 1);
@@ -367,10 +369,18 @@ impl Scheduler {
             lane.land(&departed.flight, decided);
             self.busy -= usize::from(lane.in_flight() == 0);
         }
+        // Whose attempt has landed is below its share again, wherever it stands among those who were deferred: they
+        // may all be waiting for endpoints that hang.
         self.look_at(departed.lane);
         let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
         let back = if crowded { 1 } else { self.deferred.len() };
-        self.turn.extend(self.deferred.drain(..back.min(self.deferred.len())));
+        for _ in 0..back {
+            let Some(index) = self.deferred.pop_front() else { break };
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.is_deferred = false;
+            }
+            self.look_at(index);
+        }
     }
 
     /// Takes a waiting delivery out, so that its cancellation can be committed; then call
