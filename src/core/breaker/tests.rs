@@ -244,3 +244,92 @@ fn never_two_probes_while_it_is_open() {
         }
     }
 }
+
+/// Every circuit, verdict, kind of flight and time of departure: exactly the arrows that are drawn.
+#[test]
+fn exactly_the_drawn_arrows_are_taken() {
+    let almost = || {
+        let mut breaker = breaker();
+        (1..=4).for_each(|n| {
+            attempt(&mut breaker, n * 10, n * 10 + 5, FAILURE);
+        });
+        breaker
+    };
+    let probing = || {
+        let mut breaker = opened();
+        breaker.handle_sent(at(10_000), true);
+        breaker
+    };
+    let through = || {
+        let mut breaker = half_open();
+        attempt(&mut breaker, 10_020, 10_030, Verdict::Success);
+        breaker
+    };
+    let shaken = || {
+        let mut breaker = half_open();
+        attempt(&mut breaker, 10_020, 10_030, FAILURE);
+        breaker
+    };
+    type State<'a> = (&'a str, &'a dyn Fn() -> Breaker);
+    let states: [State<'_>; 6] = [
+        ("closed", &breaker),
+        ("failing", &almost),
+        ("open", &probing),
+        ("half open", &half_open),
+        ("through", &through),
+        ("shaken", &shaken),
+    ];
+    let verdicts = [Verdict::Success, FAILURE, Verdict::Overload(REFUSED), Verdict::Throttled, Verdict::Neutral];
+    let mut taken = vec![];
+    for (state, begin) in states {
+        for (verdict, is_probe, is_late) in verdicts
+            .into_iter()
+            .flat_map(|verdict| [true, false].map(|is_probe| (verdict, is_probe)))
+            .flat_map(|(verdict, is_probe)| [true, false].map(|is_late| (verdict, is_probe, is_late)))
+        {
+            let mut breaker = begin();
+            let before = word(&breaker);
+            // A late one left before the last thing that happened.
+            let sent = at(if is_late { 1 } else { 20_000 });
+            let told = breaker.handle_result(at(20_005), sent, is_probe, verdict, 4, &mut rng());
+            let after = word(&breaker);
+            assert!(told || before == after, "{state}, {verdict:?}: a change nobody is told of");
+            if before != after {
+                let kind = match (is_probe, is_late) {
+                    (true, true) => "late probe",
+                    (true, false) => "probe",
+                    (false, true) => "late",
+                    (false, false) => "ordinary",
+                };
+                let verdict = format!("{verdict:?}");
+                let verdict = verdict.split('(').next().unwrap();
+                taken.push(format!("{state}, {kind} {verdict}: {after}"));
+            }
+        }
+    }
+    let drawn = [
+        "failing, probe Failure: open 0",
+        "failing, ordinary Failure: open 0",
+        "open, probe Success: half 2",
+        "open, probe Failure: open 1",
+        "open, probe Overload: open 1",
+        "through, late probe Success: closed",
+        "through, probe Success: closed",
+        "shaken, late probe Failure: open 1",
+        "shaken, probe Failure: open 1",
+        "shaken, late probe Overload: open 1",
+        "shaken, probe Overload: open 1",
+    ];
+    assert_eq!(taken, drawn);
+}
+
+#[test]
+fn a_probe_that_leaves_before_it_opened_by_a_clock_that_was_set_back_still_counts() {
+    let mut breaker = Breaker::new(Some(BreakerPolicy::default()), opened().circuit());
+    let set_back = Timestamp::from_millis(NOW.millis() - 86_400_000);
+    for _ in 0..3 {
+        assert_eq!(breaker.admits(set_back, 0), Admission::Probe);
+        breaker.handle_sent(set_back, true);
+        assert!(breaker.handle_result(set_back, set_back, true, Verdict::Neutral, 4, &mut rng()));
+    }
+}

@@ -1,6 +1,7 @@
 //! The scheduler's behaviour, against a shelf that stands in for the journal.
 
 mod clock;
+mod collapse;
 mod fairness;
 mod order;
 
