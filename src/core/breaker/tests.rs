@@ -280,27 +280,19 @@ fn exactly_the_drawn_arrows_are_taken() {
         ("shaken", &shaken),
     ];
     let verdicts = [Verdict::Success, FAILURE, Verdict::Overload(REFUSED), Verdict::Throttled, Verdict::Neutral];
+    // A late one left before the last thing that happened.
+    let flights = [("late probe", true, 1), ("probe", true, 20_000), ("late", false, 1), ("ordinary", false, 20_000)];
     let mut taken = vec![];
     for (state, begin) in states {
-        for (verdict, is_probe, is_late) in verdicts
-            .into_iter()
-            .flat_map(|verdict| [true, false].map(|is_probe| (verdict, is_probe)))
-            .flat_map(|(verdict, is_probe)| [true, false].map(|is_late| (verdict, is_probe, is_late)))
+        for (verdict, (kind, is_probe, sent)) in
+            verdicts.into_iter().flat_map(|verdict| flights.map(|it| (verdict, it)))
         {
             let mut breaker = begin();
             let before = word(&breaker);
-            // A late one left before the last thing that happened.
-            let sent = at(if is_late { 1 } else { 20_000 });
-            let told = breaker.handle_result(at(20_005), sent, is_probe, verdict, 4, &mut rng());
+            let told = breaker.handle_result(at(20_005), at(sent), is_probe, verdict, 4, &mut rng());
             let after = word(&breaker);
             assert!(told || before == after, "{state}, {verdict:?}: a change nobody is told of");
             if before != after {
-                let kind = match (is_probe, is_late) {
-                    (true, true) => "late probe",
-                    (true, false) => "probe",
-                    (false, true) => "late",
-                    (false, false) => "ordinary",
-                };
                 let verdict = format!("{verdict:?}");
                 let verdict = verdict.split('(').next().unwrap();
                 taken.push(format!("{state}, {kind} {verdict}: {after}"));

@@ -40,8 +40,8 @@ pub struct Limits {
     /// Most first-time and most waiting deliveries held per endpoint.
     pub active_max: usize,
     /// Most waiting deliveries held of an endpoint that keeps an order: all of them must be known before a
-    /// first-time one may go, so above this those wait. Where more than half as many wait for others, there is no
-    /// room to learn of more: then the order is kept among those that are known.
+    /// first-time one may go, so above this those wait. Where as many wait for others, there is no room to learn of
+    /// more: then the order is kept among those that are known.
     pub ordered_max: usize,
     /// Most attempts on their way over all endpoints.
     pub in_flight_max: usize,

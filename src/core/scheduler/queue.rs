@@ -198,10 +198,10 @@ impl Queue {
         comes_first || self.waiting.len() + aside + in_flight <= self.waiting_max / 2
     }
 
-    /// Whether more waiting deliveries should be loaded where so many of them wait for others: what comes could
-    /// only be sent back to the journal.
+    /// Whether any more waiting deliveries could be held where so many of them wait for others. Without room, what
+    /// comes would only be left to the journal again.
     pub(super) const fn has_room_beside(&self, aside: usize) -> bool {
-        aside <= self.waiting_max / 2
+        aside < self.waiting_max
     }
 
     pub(super) fn refill_fresh(&mut self, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) {
