@@ -224,7 +224,10 @@ async fn nothing_ages_while_it_is_open() {
     world.pass(100 * MINUTE);
     process.lane("crm").await;
     while circuit(&process).await != Circuit::Closed {
-        process.next().await.answer(200);
+        let sent = process.next().await;
+        let id = sent.id();
+        sent.answer(200);
+        process.ended(id).await;
     }
     // What left before it closed, and as many more.
     for _ in 0..8 {

@@ -131,6 +131,7 @@ async fn a_line_is_held_for_as_long_as_it_may_be() {
         process.lane("crm").await;
         process.take(second).await.answer(200);
         assert!(process.ended(second).await.out_of_order);
+        process.lane_until("crm", |lane| lane.in_flight == 0).await;
         world.pass(9 * MINUTE - TICK);
         assert_eq!(process.lane("crm").await.in_flight, 0);
         world.pass(TICK);
