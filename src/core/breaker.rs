@@ -223,6 +223,10 @@ impl Breaker {
         matches!(self.circuit, Circuit::Closed)
     }
 
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.circuit, Circuit::Open { .. })
+    }
+
     /// What may go now, with so many on their way.
     pub(crate) fn admits(&self, now: Timestamp, in_flight: usize) -> Admission {
         match self.circuit {
@@ -230,12 +234,7 @@ impl Breaker {
             Circuit::Open { .. } if mutant::is(Mutant::OpenCircuitAdmits) => Admission::Free,
             Circuit::HalfOpen { allowed, .. } => {
                 let has_place = u32::try_from(in_flight).is_ok_and(|in_flight| in_flight < allowed);
-                match self.policy {
-                    _ if !has_place => Admission::Busy,
-                    Some(_) => Admission::Probe,
-                    // Nothing would ever open: what fails must pay for it, or it would be tried for ever.
-                    None => Admission::Free,
-                }
+                if has_place { Admission::Probe } else { Admission::Busy }
             }
             Circuit::Open { .. } if self.probing => Admission::Busy,
             Circuit::Open { probe_at, .. } => {
@@ -248,9 +247,13 @@ impl Breaker {
     }
 
     /// One departs that [`Breaker::admits`] let go.
-    pub(crate) const fn handle_sent(&mut self, is_probe: bool) {
-        if is_probe && matches!(self.circuit, Circuit::Open { .. }) {
+    pub(crate) fn handle_sent(&mut self, now: Timestamp, is_probe: bool) {
+        if let Circuit::Open { since, .. } = &mut self.circuit
+            && is_probe
+        {
             self.probing = true;
+            // It opened before its probe leaves, whatever a clock that was set back while nobody ran makes of it.
+            *since = (*since).min(Timestamp::from_millis(now.millis().saturating_sub(1)));
         }
     }
 
@@ -276,7 +279,7 @@ impl Breaker {
             // What left before it opened says nothing new.
             Circuit::Open { since, .. } if !was_probe || sent_at <= since => false,
             Circuit::Open { .. } => self.probed(now, verdict, window_limit, rng),
-            Circuit::HalfOpen { .. } if !was_probe && self.policy.is_some() => false,
+            Circuit::HalfOpen { .. } if !was_probe => false,
             Circuit::HalfOpen { since, allowed } => self.ramped(now, since, allowed, verdict, window_limit, rng),
         }
     }

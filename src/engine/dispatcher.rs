@@ -180,7 +180,7 @@ impl Dispatcher {
             let millis = |span| i64::try_from(duration_millis(span)).unwrap_or(i64::MAX);
             let by = millis(ahead) - millis(back);
             tracing::warn!(by_ms = by, "the wall clock was set; waits go on as they were");
-            self.scheduler.handle_clock_jump(expected, by);
+            self.scheduler.handle_clock_jump(by);
         }
     }
 

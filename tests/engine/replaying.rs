@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use backstop::core::attempt::Reply;
+use backstop::core::attempt::StatusSet;
 use backstop::core::delivery::Status;
 use backstop::core::endpoint::Endpoint;
 use backstop::core::filter::Filter;
@@ -22,9 +22,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// More than two slices of a replay.
 const MANY: u32 = 1000;
 
-/// Originals are gone for good, what is sent again gets through.
-fn second_time_lucky(sending: &Sending) -> Option<Reply> {
-    Some(answer(if sending.again { 200 } else { 410 }, None))
+/// Originals are refused for good, what is sent again gets through.
+fn second_time_lucky() -> Setup {
+    let script = |sending: &Sending| Some(answer(if sending.again { 200 } else { 400 }, None));
+    let refusing = |text| Endpoint { permanent: StatusSet::new(vec![(400, 400)]), ..endpoint(text, 4) };
+    Setup { endpoints: vec![refusing("crm"), refusing("bill")], script, ..Setup::default() }
 }
 
 fn nth_advance(n: u32) -> impl Fn(&Change) -> bool {
@@ -127,7 +129,7 @@ async fn what_waits_already_is_not_doubled_unless_forced() {
 async fn a_replay_that_is_interrupted_makes_every_delivery_exactly_once() {
     for point in [Point::Before, Point::After] {
         let world = World::new();
-        let setup = || Setup { script: second_time_lucky, ..Setup::default() };
+        let setup = second_time_lucky;
         let process = world.start(setup());
         let ids = dead_letters(&world, &process, MANY).await;
         process.disk.hold(point, nth_advance(3));
@@ -152,7 +154,7 @@ async fn a_replay_that_is_interrupted_makes_every_delivery_exactly_once() {
 #[tokio::test]
 async fn a_cancelled_replay_makes_nothing_more() {
     let world = World::new();
-    let process = world.start(Setup { script: second_time_lucky, ..Setup::default() });
+    let process = world.start(second_time_lucky());
     let ids = dead_letters(&world, &process, MANY).await;
     process.disk.hold(Point::Before, nth_advance(2));
     let replay = within(process.engine.open_replay(Filter::failed(), None)).await.unwrap();
@@ -186,7 +188,7 @@ async fn a_cancelled_replay_makes_nothing_more() {
 async fn what_is_accepted_after_a_replay_was_asked_for_is_not_in_it() {
     for steps_back in [false, true] {
         let world = World::new();
-        let process = world.start(Setup { script: second_time_lucky, ..Setup::default() });
+        let process = world.start(second_time_lucky());
         world.pass(MINUTE);
         dead_letters(&world, &process, 10).await;
         process.disk.hold(Point::Before, |change| matches!(change, Change::OpenReplay(_)));

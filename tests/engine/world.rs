@@ -15,7 +15,7 @@ use backstop::core::event::Draft;
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::name::Name;
 use backstop::core::route::{Route, RouteTable};
-use backstop::core::scheduler::{LaneView, Limits};
+use backstop::core::scheduler::{LaneView, Limits, Wait};
 use backstop::core::sign::{Secret, Signing};
 use backstop::core::timestamp::Timestamp;
 use backstop::core::window::Concurrency;
@@ -273,6 +273,32 @@ impl Drop for Process {
 impl Process {
     pub(crate) async fn accept(&self, event_type: &str) -> EventId {
         within(self.engine.accept(draft(event_type))).await.unwrap().id
+    }
+
+    /// Accepts an event with a key; its only delivery.
+    pub(crate) async fn accept_of(&self, event_type: &str, key: &str) -> DeliveryId {
+        let draft = Draft { key: Some(key.to_owned()), ..draft(event_type) };
+        within(self.engine.accept(draft)).await.unwrap().id.delivery(0)
+    }
+
+    /// What a delivery waits for.
+    pub(crate) async fn wait(&self, id: DeliveryId) -> Option<Wait> {
+        let delivery = self.disk.memory.entry(id.event).unwrap().unwrap().deliveries[usize::from(id.slot)].clone();
+        within(self.engine.waits(vec![delivery])).await.remove(0)
+    }
+
+    /// Answers what comes with 200 until every delivery to `endpoint` there is was delivered.
+    pub(crate) async fn deliver_all(&mut self, world: &World, endpoint: &str) {
+        loop {
+            let (all, delivered) = world.delivered(endpoint);
+            if all == delivered {
+                return;
+            }
+            let sent = self.next().await;
+            let (id, number) = (sent.id(), sent.sending.attempt);
+            sent.answer(200);
+            self.tried(id, usize::try_from(number).unwrap()).await;
+        }
     }
 
     /// The next attempt that the test has to answer.

@@ -25,7 +25,7 @@ fn attempt(breaker: &mut Breaker, sent: u64, landed: u64, verdict: Verdict) -> b
         Admission::Probe => true,
         held => panic!("{held:?}"),
     };
-    breaker.handle_sent(is_probe);
+    breaker.handle_sent(at(sent), is_probe);
     breaker.handle_result(at(landed), at(sent), is_probe, verdict, 4, &mut rng())
 }
 
@@ -96,7 +96,7 @@ fn probes_go_one_at_a_time_at_growing_intervals_up_to_the_cap() {
         waits.push(next.since(now).as_millis());
         now = next;
         assert_eq!(breaker.admits(now, 0), Admission::Probe);
-        breaker.handle_sent(true);
+        breaker.handle_sent(now, true);
         assert_eq!(breaker.admits(now, 1), Admission::Busy);
         assert!(breaker.handle_result(now, now, true, FAILURE, 4, &mut rng()));
     }
@@ -110,7 +110,7 @@ fn probes_go_one_at_a_time_at_growing_intervals_up_to_the_cap() {
 #[test]
 fn the_ramp_doubles_until_the_window_is_reached() {
     let mut breaker = opened();
-    breaker.handle_sent(true);
+    breaker.handle_sent(at(8000), true);
     breaker.handle_result(at(9000), at(8000), true, Verdict::Success, 10, &mut rng());
     let mut seen = vec![word(&breaker)];
     for n in 0..20 {
@@ -207,10 +207,10 @@ fn a_clock_that_jumps_changes_no_wait() {
 #[test]
 fn a_lost_probe_gives_its_place_back_and_a_throttled_one_asks_again_soon() {
     let mut breaker = opened();
-    breaker.handle_sent(true);
+    breaker.handle_sent(at(10_000), true);
     breaker.handle_lost(at(10_000), true);
     assert_eq!(breaker.admits(at(10_000), 0), Admission::Probe);
-    breaker.handle_sent(true);
+    breaker.handle_sent(at(10_000), true);
     breaker.handle_result(at(10_001), at(10_000), true, Verdict::Throttled, 4, &mut rng());
     assert_eq!(breaker.admits(at(10_001), 0), Admission::Until(at(15_001)));
 }
@@ -229,7 +229,7 @@ fn never_two_probes_while_it_is_open() {
             let is_open = matches!(breaker.circuit(), Circuit::Open { .. });
             if matches!(admitted, Admission::Free | Admission::Probe) && flights.len() < 8 {
                 let is_probe = admitted == Admission::Probe;
-                breaker.handle_sent(is_probe);
+                breaker.handle_sent(now, is_probe);
                 flights.push((now, is_probe));
             }
             if is_open && let Circuit::Open { since, .. } = breaker.circuit() {
@@ -242,5 +242,86 @@ fn never_two_probes_while_it_is_open() {
                 breaker.handle_result(now, sent, is_probe, verdict, 8, &mut rng);
             }
         }
+    }
+}
+
+/// Every circuit, verdict, kind of flight and time of departure: exactly the arrows that are drawn.
+#[test]
+fn exactly_the_drawn_arrows_are_taken() {
+    let almost = || {
+        let mut breaker = breaker();
+        (1..=4).for_each(|n| {
+            attempt(&mut breaker, n * 10, n * 10 + 5, FAILURE);
+        });
+        breaker
+    };
+    let probing = || {
+        let mut breaker = opened();
+        breaker.handle_sent(at(10_000), true);
+        breaker
+    };
+    let through = || {
+        let mut breaker = half_open();
+        attempt(&mut breaker, 10_020, 10_030, Verdict::Success);
+        breaker
+    };
+    let shaken = || {
+        let mut breaker = half_open();
+        attempt(&mut breaker, 10_020, 10_030, FAILURE);
+        breaker
+    };
+    type State<'a> = (&'a str, &'a dyn Fn() -> Breaker);
+    let states: [State<'_>; 6] = [
+        ("closed", &breaker),
+        ("failing", &almost),
+        ("open", &probing),
+        ("half open", &half_open),
+        ("through", &through),
+        ("shaken", &shaken),
+    ];
+    let verdicts = [Verdict::Success, FAILURE, Verdict::Overload(REFUSED), Verdict::Throttled, Verdict::Neutral];
+    // A late one left before the last thing that happened.
+    let flights = [("late probe", true, 1), ("probe", true, 20_000), ("late", false, 1), ("ordinary", false, 20_000)];
+    let mut taken = vec![];
+    for (state, begin) in states {
+        for (verdict, (kind, is_probe, sent)) in
+            verdicts.into_iter().flat_map(|verdict| flights.map(|it| (verdict, it)))
+        {
+            let mut breaker = begin();
+            let before = word(&breaker);
+            let told = breaker.handle_result(at(20_005), at(sent), is_probe, verdict, 4, &mut rng());
+            let after = word(&breaker);
+            assert!(told || before == after, "{state}, {verdict:?}: a change nobody is told of");
+            if before != after {
+                let verdict = format!("{verdict:?}");
+                let verdict = verdict.split('(').next().unwrap();
+                taken.push(format!("{state}, {kind} {verdict}: {after}"));
+            }
+        }
+    }
+    let drawn = [
+        "failing, probe Failure: open 0",
+        "failing, ordinary Failure: open 0",
+        "open, probe Success: half 2",
+        "open, probe Failure: open 1",
+        "open, probe Overload: open 1",
+        "through, late probe Success: closed",
+        "through, probe Success: closed",
+        "shaken, late probe Failure: open 1",
+        "shaken, probe Failure: open 1",
+        "shaken, late probe Overload: open 1",
+        "shaken, probe Overload: open 1",
+    ];
+    assert_eq!(taken, drawn);
+}
+
+#[test]
+fn a_probe_that_leaves_before_it_opened_by_a_clock_that_was_set_back_still_counts() {
+    let mut breaker = Breaker::new(Some(BreakerPolicy::default()), opened().circuit());
+    let set_back = Timestamp::from_millis(NOW.millis() - 86_400_000);
+    for _ in 0..3 {
+        assert_eq!(breaker.admits(set_back, 0), Admission::Probe);
+        breaker.handle_sent(set_back, true);
+        assert!(breaker.handle_result(set_back, set_back, true, Verdict::Neutral, 4, &mut rng()));
     }
 }

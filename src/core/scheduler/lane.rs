@@ -8,9 +8,10 @@
 //! A delivery sent while the circuit is not closed is a probe: if it fails it spends none of its attempts.
 //! No delivery ages while its endpoint cannot take it: age counts from when the endpoint last came back.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::jumps::Jumps;
 use super::lines::{Freed, Lines};
 use super::queue::Queue;
 use super::view::{LaneView, On};
@@ -32,8 +33,6 @@ use crate::core::window::Window;
 const HOLD_DEFAULT: Duration = Duration::from_secs(1);
 /// A silence shorter than this is over before a restart is: it is not worth remembering on disk.
 const HOLD_REMEMBERED_MIN: Duration = Duration::from_secs(5);
-/// Settings of the wall clock that are remembered.
-const JUMPS_MAX: usize = 16;
 
 /// What a lane has to say when it is its turn.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +50,10 @@ pub(super) enum Take {
 pub(super) struct Flight {
     pub(super) active: Active,
     pub(super) first_time: bool,
-    pub(super) probe: bool,
+    /// Whether its circuit was not closed.
+    pub(super) is_probe: bool,
+    /// Whether it spends nothing if it fails.
+    pub(super) is_spared: bool,
     pub(super) out_of_order: bool,
     pub(super) sent_at: Timestamp,
     /// Whether the window was full with it.
@@ -62,6 +64,8 @@ pub(super) struct Flight {
 pub(super) struct Lane {
     pub(super) endpoint: Endpoint,
     pub(super) in_turn: bool,
+    /// Whether it stands among those who had more than their share.
+    pub(super) is_deferred: bool,
     pub(super) alarm: Option<Timestamp>,
     /// How it stands has changed since that was last asked for.
     pub(super) has_news: bool,
@@ -81,8 +85,9 @@ pub(super) struct Lane {
     held_since: Timestamp,
     held_until: Timestamp,
     available_since: Timestamp,
-    /// When the wall clock was set, by its old setting, and by how much. The journal has times of before.
-    jumps: VecDeque<(Timestamp, i64)>,
+    /// The last probe that left.
+    probed: Option<DeliveryId>,
+    jumps: Jumps,
 }
 
 impl Lane {
@@ -92,6 +97,7 @@ impl Lane {
         let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
             in_turn: false,
+            is_deferred: false,
             alarm: None,
             has_news: false,
             queue: Queue::new(mark, limits.active_max, waiting_max),
@@ -108,7 +114,8 @@ impl Lane {
             held_since: standing.available_since,
             held_until: standing.held_until,
             available_since: standing.available_since,
-            jumps: VecDeque::new(),
+            probed: None,
+            jumps: Jumps::default(),
             endpoint,
         }
     }
@@ -130,8 +137,7 @@ impl Lane {
         if !mutant::is(Mutant::RetryHoldsNobody) {
             self.lines.note_waiting(&active);
         }
-        let others = self.early.len() + self.lines.waiting();
-        self.queue.insert_waiting(active, others);
+        self.queue.insert_waiting(active, self.aside());
     }
 
     /// A replay made something, due now, that stands in the journal only.
@@ -144,13 +150,13 @@ impl Lane {
             Ok(probe) => probe,
             Err(closed) => return closed,
         };
-        let freed = self.lines.expire(now, self.available_since);
-        self.take_back(freed);
-        match self.choose(now) {
+        let chosen = if probe { self.choose_probe(now) } else { self.choose_freely(now) };
+        match chosen {
             Some((active, first_time)) => Take::Send(self.depart(now, active, first_time, probe)),
             None => {
                 let waiting_due = self.queue.first_waiting().map(|first| first.due).filter(|due| *due > now);
-                let next = waiting_due.into_iter().chain(self.lines.next_expiry()).min();
+                let expiry = self.lines.next_expiry().filter(|at| *at > now);
+                let next = waiting_due.into_iter().chain(expiry).min();
                 next.map_or(Take::Nothing, |until| Take::Wait { until })
             }
         }
@@ -161,9 +167,8 @@ impl Lane {
         if self.pause.is_some() {
             return Err(Take::Nothing);
         }
-        if self.held_until > now && self.held_until <= now.after(self.endpoint.retry.retry_after_max.max(HOLD_DEFAULT))
-        {
-            return Err(Take::Wait { until: self.held_until });
+        if let Some(until) = self.silence(now) {
+            return Err(Take::Wait { until });
         }
         let probe = match self.breaker.admits(now, self.in_flight) {
             Admission::Free => false,
@@ -171,7 +176,8 @@ impl Lane {
             Admission::Until(until) => return Err(Take::Wait { until }),
             Admission::Busy => return Err(Take::Nothing),
         };
-        if !probe && self.in_flight >= self.window.limit() {
+        // While it is open, what was on its way before may still fill the window: the probe does not wait for that.
+        if !self.breaker.is_open() && self.in_flight >= self.window.limit() {
             return Err(Take::Nothing);
         }
         match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
@@ -180,11 +186,33 @@ impl Lane {
         }
     }
 
+    fn choose_freely(&mut self, now: Timestamp) -> Option<(Active, bool)> {
+        let freed = self.lines.expire(now, self.available_since);
+        self.take_back(freed);
+        self.choose(now)
+    }
+
+    /// Time during which the endpoint is not there holds nobody up, so nobody passes meanwhile. But if nothing
+    /// else could be sent than the probe that failed before, it may be that one's fault: then those behind it
+    /// go to see.
+    fn choose_probe(&mut self, now: Timestamp) -> Option<(Active, bool)> {
+        let (active, first_time) = self.choose(now)?;
+        let tag = self.lines.tag(&active).filter(|_| self.probed == Some(active.id) && !first_time);
+        let freed = tag.map(|tag| self.lines.pass(tag, active.id, now)).unwrap_or_default();
+        if freed.is_empty() {
+            return Some((active, first_time));
+        }
+        self.take_back(freed);
+        self.hold_waiting(active);
+        self.choose(now)
+    }
+
     /// The delivery that goes next, taken out of the queue. Those who are not first in their line are set aside.
     fn choose(&mut self, now: Timestamp) -> Option<(Active, bool)> {
         self.admit_early();
-        let knows_all = self.queue.knows_all_waiting() || mutant::is(Mutant::LineSkippedAfterRestart);
-        let mut fresh_is_blocked = self.lines.are_kept() && !knows_all;
+        let is_known = self.queue.knows_all_waiting() || !self.queue.has_room_beside(self.aside());
+        let is_known = is_known || mutant::is(Mutant::LineSkippedAfterRestart);
+        let mut fresh_is_blocked = self.lines.are_kept() && !is_known;
         loop {
             let is_due = self.queue.first_waiting().is_some_and(|first| first.due <= now);
             let has_fresh = !fresh_is_blocked && self.queue.first_fresh().is_some();
@@ -244,12 +272,17 @@ impl Lane {
             out_of_order = self.lines.passes(tag, active.id);
             self.lines.depart(tag, active.id);
         }
-        self.breaker.handle_sent(probe);
+        self.breaker.handle_sent(now, probe);
+        if probe {
+            self.probed = Some(active.id);
+        }
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now);
         }
         let was_full = self.in_flight >= self.window.limit();
-        Flight { active, first_time, probe, out_of_order, sent_at: now, was_full }
+        // Without a breaker an endpoint that was resumed gets few at first, but they spend their attempts.
+        let is_spared = probe && self.endpoint.breaker.is_some();
+        Flight { active, first_time, is_probe: probe, is_spared, out_of_order, sent_at: now, was_full }
     }
 
     /// What an attempt says about its delivery, and about the endpoint.
@@ -277,7 +310,7 @@ impl Lane {
                 if attempt.outcome == Outcome::Throttled {
                     self.hold(now, retry_after);
                 }
-                match flight.probe && !mutant::is(Mutant::ProbeSpendsAttempt) {
+                match flight.is_spared && !mutant::is(Mutant::ProbeSpendsAttempt) {
                     true => self.endpoint.retry.after_probe(now, failed, rng),
                     false => self.endpoint.retry.after_failure(now, failed, rng),
                 }
@@ -313,7 +346,7 @@ impl Lane {
         }
         let was_closed = self.breaker.is_closed();
         let limit = self.window.limit();
-        if self.breaker.handle_result(now, flight.sent_at, flight.probe, verdict, limit, rng) {
+        if self.breaker.handle_result(now, flight.sent_at, flight.is_probe, verdict, limit, rng) {
             self.has_news = true;
             match (was_closed, self.breaker.is_closed()) {
                 (true, false) => self.window.restart(),
@@ -340,7 +373,7 @@ impl Lane {
             return;
         }
         if let Some(due) = again {
-            let probes = active.probes + u32::from(flight.probe);
+            let probes = active.probes + u32::from(flight.is_spared);
             let tried_at = active.tried_at.or(Some(flight.sent_at));
             let attempts = active.attempts + 1;
             self.push_waiting(Active { due, since: flight.sent_at, attempts, probes, tried_at, ..active });
@@ -353,12 +386,12 @@ impl Lane {
 
     /// It landed without an outcome that could be judged.
     pub(super) fn lose(&mut self, flight: &Flight) {
-        self.breaker.handle_lost(flight.sent_at, flight.probe);
+        self.breaker.handle_lost(flight.sent_at, flight.is_probe);
     }
 
     pub(super) fn begin_cancel(&mut self, id: DeliveryId) {
         let held = self.queue.remove(id).or_else(|| self.early.remove(&id)).or_else(|| self.lines.take_aside(id));
-        let tag = held.and_then(|active| self.lines.tag(&active));
+        let tag = held.map_or_else(|| self.lines.tag_of(id), |active| self.lines.tag(&active));
         self.cancelling.insert(id, tag);
     }
 
@@ -383,6 +416,13 @@ impl Lane {
         }
         self.held_until = self.held_until.max(now.after(span));
         self.has_news |= span >= HOLD_REMEMBERED_MIN;
+    }
+
+    /// Until when it is to be left alone. Further away than anybody may ask for: a clock that was set back while
+    /// nobody ran.
+    fn silence(&self, now: Timestamp) -> Option<Timestamp> {
+        let longest = now.after(self.endpoint.retry.retry_after_max);
+        Some(self.held_until).filter(|until| *until > now && *until <= longest)
     }
 
     fn pause_as_gone(&mut self, now: Timestamp) {
@@ -427,14 +467,14 @@ impl Lane {
         self.in_flight
     }
 
-    /// Deliveries held elsewhere than in the queue's waiting set.
-    fn elsewhere(&self) -> usize {
-        self.in_flight + self.early.len() + self.lines.waiting()
+    /// Waiting deliveries that wait for others.
+    fn aside(&self) -> usize {
+        self.early.len() + self.lines.waiting()
     }
 
     pub(super) fn is_hungry(&self) -> bool {
-        let waiting = self.queue.wants_waiting(self.elsewhere());
-        self.queue.wants_fresh(self.lines.untried()) || waiting || self.lines.is_hungry()
+        let waiting = self.queue.wants_waiting(self.aside(), self.in_flight);
+        self.queue.wants_fresh() || waiting || self.lines.is_hungry()
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {
@@ -442,10 +482,10 @@ impl Lane {
         if let Some((key, after, limit)) = self.lines.next_refill() {
             return Some(Refill::Line { endpoint, key, after, limit });
         }
-        if let Some((after, limit)) = self.queue.ask_fresh(self.lines.untried()) {
+        if let Some((after, limit)) = self.queue.ask_fresh() {
             return Some(Refill::Fresh { endpoint, after, limit });
         }
-        let limit = self.queue.ask_waiting(self.elsewhere())?;
+        let limit = self.queue.ask_waiting(self.aside(), self.in_flight)?;
         Some(Refill::Waiting { endpoint, limit })
     }
 
@@ -467,25 +507,10 @@ impl Lane {
     ) {
         let is_aside = |id| self.early.contains_key(&id) || self.lines.find_aside(id).is_some();
         let is_elsewhere = |id| self.cancelling.contains_key(&id) || is_on_its_way(id) || is_aside(id);
-        let new = self.queue.refill_waiting(answer, end, is_elsewhere);
-        for active in &new {
-            self.hold_waiting(self.by_this_clock(now, *active));
+        let answer: Vec<Active> = answer.iter().map(|active| self.jumps.bounded(now, *active)).collect();
+        for active in self.queue.refill_waiting(&answer, end, is_elsewhere) {
+            self.hold_waiting(active);
         }
-        let Self { queue, lines, early, .. } = self;
-        queue.end_refill(&new, |id| early.contains_key(&id) || lines.find_aside(id).is_some());
-    }
-
-    /// What the journal says of a waiting delivery, by the clock as it is set now.
-    fn by_this_clock(&self, now: Timestamp, active: Active) -> Active {
-        let forward = self.jumps.iter().filter(|(_, by)| *by > 0);
-        let moved = forward.fold(active, |active, (before, by)| match active.since <= *before {
-            true => active.shifted(*by),
-            false => active,
-        });
-        // Where the clock was set back, now or before this process began, times may be of either setting. It must
-        // not wait for longer than was decided, nor hold its line for longer.
-        let due = moved.due.min(now.after(moved.due.since(moved.since)));
-        Active { due, since: moved.since.min(now), tried_at: moved.tried_at.map(|at| at.min(now)), ..moved }
     }
 
     pub(super) fn mark(&self) -> EventId {
@@ -516,9 +541,9 @@ impl Lane {
             endpoint: self.endpoint.name.clone(),
             in_flight: self.in_flight,
             fresh: self.queue.fresh_len() + self.lines.untried(),
-            waiting: self.queue.waiting_len() + self.early.len() + self.lines.waiting(),
+            waiting: self.queue.waiting_len() + self.aside(),
             behind: self.queue.is_behind(),
-            held_until: Some(self.held_until).filter(|until| *until > now),
+            held_until: self.silence(now),
             window: self.window.limit(),
             lines: self.lines.held(),
             rate_next_at: self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)),
@@ -536,7 +561,7 @@ impl Lane {
             Circuit::HalfOpen { since, allowed } => return Some((On::Ramp { allowed }, since)),
             Circuit::Closed => {}
         }
-        (self.held_until > now).then_some((On::Silence { until: self.held_until }, self.held_since))
+        self.silence(now).map(|until| (On::Silence { until }, self.held_since))
     }
 
     /// What a delivery waits for that the endpoint as a whole does not hold back.
@@ -562,14 +587,12 @@ impl Lane {
         }
     }
 
-    /// The wall clock, which would have said `before`, was set by so many milliseconds: no wait becomes longer or
-    /// shorter by it.
-    pub(super) fn shift(&mut self, before: Timestamp, by: i64) {
+    /// The wall clock jumped by so many milliseconds: no wait becomes longer or shorter by it.
+    ///
+    /// `seen_at`: when the clock was last looked at before that.
+    pub(super) fn shift(&mut self, seen_at: Timestamp, by: i64) {
         self.alarm = None;
-        self.jumps.push_back((before, by));
-        if self.jumps.len() > JUMPS_MAX {
-            self.jumps.pop_front();
-        }
+        self.jumps.push(seen_at, by);
         self.queue.shift(by);
         self.lines.shift(by);
         self.early.values_mut().for_each(|active| *active = active.shifted(by));

@@ -19,8 +19,10 @@ use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::timestamp::Timestamp;
 
-/// Left-over deliveries of one key asked of the journal in one go.
+/// Deliveries of one key that were left to the journal are asked for by so many in one go,
 const LINE_REFILL_MAX: usize = 64;
+/// and by so few where as many as there may be are set aside already.
+const LINE_REFILL_MIN: usize = 4;
 
 /// All lines of one endpoint.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(super) struct Lines {
     untried_max: usize,
     /// Lines that may want what they left to the journal.
     hungry: BTreeSet<KeyTag>,
-    /// Lines for which the journal is being asked, and what was cancelled since.
+    /// How many lines the journal is being asked for, and what was cancelled since the first of them was.
     asking: usize,
     gone: BTreeSet<DeliveryId>,
 }
@@ -54,15 +56,15 @@ struct Line {
     left: Option<Left>,
 }
 
-/// First-time deliveries that stand in the journal only.
+/// First-time deliveries that the queue has given out and that stand in the journal only.
 #[derive(Debug)]
 struct Left {
     /// All of them are later than this,
     after: EventId,
-    /// and this is the latest one: what comes after it is still in the queue, or has not come yet.
+    /// and this is the latest. What the journal has beyond it is still to come out of the queue.
     newest: EventId,
-    /// Whether the journal is being asked.
-    is_asking: bool,
+    /// Whether the journal is being asked for them.
+    is_asked: bool,
 }
 
 /// Where a delivery goes that was set aside and is first in its line now.
@@ -120,8 +122,10 @@ impl Lines {
 
     /// Whether it is first in its line.
     pub(super) fn is_first(&self, tag: KeyTag, id: DeliveryId) -> bool {
-        let Some(line) = self.lines.get(&tag) else { return true };
-        line.flight.is_none() && line.first().is_none_or(|first| id <= first) && !line.is_behind_left(id)
+        self.lines.get(&tag).is_none_or(|line| {
+            let is_free = line.flight.is_none() && !line.is_behind_left(id);
+            is_free && line.first().is_none_or(|first| id <= first)
+        })
     }
 
     /// Whether it passes one that is before it; only a first one may be asked about.
@@ -167,17 +171,29 @@ impl Lines {
         }
     }
 
-    /// It is set aside until it is first. Left to the journal if too many first-time ones are, unless it was set aside
-    /// before.
+    /// The line of a delivery that is known here though it is not held: it was left to the journal.
+    pub(super) fn tag_of(&self, id: DeliveryId) -> Option<KeyTag> {
+        self.lines.iter().find(|(_, line)| line.known.contains(&id)).map(|(tag, _)| *tag)
+    }
+
+    /// It is set aside until it is first. Left to the journal if too many first-time ones are.
     pub(super) fn set_aside(&mut self, tag: KeyTag, active: Active, first_time: bool) {
         let line = self.lines.entry(tag).or_default();
-        let is_new = line.known.insert(active.id);
-        if first_time && is_new && (line.left.is_some() || self.untried >= self.untried_max) {
-            line.known.remove(&active.id);
-            line.leave(active.id.event);
-            return self.note_hungry(tag);
+        if first_time && !line.known.contains(&active.id) {
+            let event = active.id.event;
+            if let Some(left) = &mut line.left {
+                left.newest = left.newest.max(event);
+                return;
+            }
+            if self.untried >= self.untried_max {
+                let after = EventId::from_u128(event.as_u128().saturating_sub(1));
+                line.left = Some(Left { after, newest: event, is_asked: false });
+                self.note_hungry(tag);
+                return;
+            }
         }
         self.untried += usize::from(first_time);
+        line.known.insert(active.id);
         self.aside.insert(active.id, (active, first_time));
     }
 
@@ -208,6 +224,16 @@ impl Lines {
         freed
     }
 
+    /// Lets those pass who wait for `id`, if it has been failing for too long.
+    pub(super) fn pass(&mut self, tag: KeyTag, id: DeliveryId, now: Timestamp) -> Vec<Freed> {
+        let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
+        if line.failing.get(&id).is_none_or(|since| since.after(self.hold_max) > now) {
+            return Vec::new();
+        }
+        line.passed.insert(id);
+        self.next(tag)
+    }
+
     /// When [`Lines::expire`] may let somebody pass.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         self.holds.first().map(|(at, _, _)| *at)
@@ -221,9 +247,10 @@ impl Lines {
             else {
                 continue;
             };
-            left.is_asking = true;
+            left.is_asked = true;
             self.asking += 1;
-            return Some((tag, left.after, LINE_REFILL_MAX));
+            let room = self.untried_max.saturating_sub(self.untried);
+            return Some((tag, left.after, room.clamp(LINE_REFILL_MIN, LINE_REFILL_MAX)));
         }
         None
     }
@@ -234,21 +261,20 @@ impl Lines {
 
     /// The journal's answer to what [`Lines::next_refill`] asked. `is_gone`: being cancelled.
     pub(super) fn refill(&mut self, tag: KeyTag, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) -> Vec<Freed> {
-        self.asking -= 1;
+        self.asking = self.asking.saturating_sub(1);
         let gone = if self.asking == 0 { std::mem::take(&mut self.gone) } else { self.gone.clone() };
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         let Some(left) = line.left.as_mut() else { return Vec::new() };
-        left.is_asking = false;
+        left.is_asked = false;
         let newest = left.newest;
-        for active in fresh.deliveries.into_iter().take_while(|active| active.id.event <= newest) {
-            left.after = active.id.event;
+        for active in fresh.deliveries.into_iter().filter(|active| active.id.event <= newest) {
             if !gone.contains(&active.id) && !is_gone(active.id) && line.known.insert(active.id) {
                 self.aside.insert(active.id, (active, true));
                 self.untried += 1;
             }
         }
-        left.after = left.after.max(fresh.scanned_to.min(newest));
-        if left.after == newest {
+        left.after = left.after.max(fresh.scanned_to);
+        if newest <= left.after {
             line.left = None;
         }
         self.next(tag)
@@ -284,7 +310,8 @@ impl Lines {
         available_since: Timestamp,
     ) -> Option<(DeliveryId, Option<Timestamp>)> {
         let line = self.lines.get(&tag)?;
-        let behind = line.flight.or_else(|| line.first()).filter(|first| *first != id)?;
+        let on_its_way = line.flight.filter(|flight| *flight != id);
+        let behind = on_its_way.or_else(|| line.first().filter(|first| *first < id))?;
         let failing = line.failing.get(&behind);
         Some((behind, failing.map(|since| (*since).max(available_since).after(self.hold_max))))
     }
@@ -309,8 +336,7 @@ impl Lines {
         let Some(line) = self.lines.get(&tag) else { return Vec::new() };
         let mut freed = Vec::new();
         if line.flight.is_none() {
-            let first = line.first().filter(|first| !line.is_behind_left(*first));
-            for id in line.passed.iter().copied().chain(first) {
+            for id in line.passed.iter().copied().chain(line.first()) {
                 let Some((active, first_time)) = self.aside.remove(&id) else { continue };
                 self.untried -= usize::from(first_time);
                 freed.push(Freed { active, first_time });
@@ -331,26 +357,20 @@ impl Lines {
 }
 
 impl Line {
-    /// The earliest one that is to be waited for.
+    /// The earliest one that is to be waited for, unless that stands in the journal only.
     fn first(&self) -> Option<DeliveryId> {
-        self.known.iter().find(|id| !self.passed.contains(id)).copied()
+        let first = self.known.iter().find(|id| !self.passed.contains(id)).copied();
+        first.filter(|first| !self.is_behind_left(*first))
     }
 
-    /// Leaves a first-time delivery of this event to the journal, as all later ones will be.
-    fn leave(&mut self, event: EventId) {
-        let after = EventId::from_u128(event.as_u128().saturating_sub(1));
-        let left = self.left.get_or_insert(Left { after, newest: event, is_asking: false });
-        left.newest = left.newest.max(event);
-    }
-
-    /// Whether earlier ones may have been left to the journal.
+    /// Whether an earlier one may stand in the journal only.
     fn is_behind_left(&self, id: DeliveryId) -> bool {
         self.left.as_ref().is_some_and(|left| id.event > left.after)
     }
 
-    /// Whether one that was left to the journal goes next.
+    /// Whether the next to go is to be had from the journal.
     fn is_hungry(&self) -> bool {
-        let nobody_first = self.first().is_none_or(|first| self.is_behind_left(first));
-        self.flight.is_none() && nobody_first && self.left.as_ref().is_some_and(|left| !left.is_asking)
+        let nobody_first = self.flight.is_none() && self.first().is_none();
+        nobody_first && self.left.as_ref().is_some_and(|left| !left.is_asked)
     }
 }

@@ -15,6 +15,7 @@
 //! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
 //! ([`Scheduler::handle_clock_jump`]).
 
+mod jumps;
 mod lane;
 mod lines;
 mod queue;
@@ -40,7 +41,8 @@ pub struct Limits {
     /// Most first-time and most waiting deliveries held per endpoint.
     pub active_max: usize,
     /// Most waiting deliveries held of an endpoint that keeps an order: all of them must be known before a
-    /// first-time one may go, so above this those wait.
+    /// first-time one may go, so above this those wait. Where as many wait for others, there is no room to learn of
+    /// more: then the order is kept among those that are known.
     pub ordered_max: usize,
     /// Most attempts on their way over all endpoints.
     pub in_flight_max: usize,
@@ -197,6 +199,8 @@ pub struct Scheduler {
     hungry: BTreeSet<usize>,
     /// Lanes whose standing is to be remembered.
     changed: BTreeSet<usize>,
+    /// The last time that was told.
+    seen_at: Timestamp,
 }
 
 impl Scheduler {
@@ -219,6 +223,7 @@ impl Scheduler {
             busy: 0,
             hungry,
             changed: BTreeSet::new(),
+            seen_at: Timestamp::ZERO,
         }
     }
 
@@ -239,6 +244,7 @@ impl Scheduler {
 
     /// The next delivery to send, if any is due and admitted. Call until `None`.
     pub fn poll_dispatch(&mut self, now: Timestamp) -> Option<Dispatch> {
+        self.seen_at = now;
         self.ring_alarms(now);
         if self.flights.len() >= self.limits.in_flight_max {
             return None;
@@ -248,11 +254,13 @@ impl Scheduler {
             // With half of the slots taken nobody gets more than a fair share of them: one endpoint that hangs
             // must not hold them all.
             let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
+            lane.in_turn = false;
             if crowded && lane.in_flight() >= (self.limits.in_flight_max / self.busy.max(1)).max(1) {
-                self.deferred.push_back(index);
+                if !std::mem::replace(&mut lane.is_deferred, true) {
+                    self.deferred.push_back(index);
+                }
                 continue;
             }
-            lane.in_turn = false;
             match lane.take(now) {
                 Take::Send(flight) => {
                     self.busy += usize::from(lane.in_flight() == 1);
@@ -268,7 +276,7 @@ impl Scheduler {
     }
 
     fn send(&mut self, index: usize, endpoint: Name, flight: Flight) -> Dispatch {
-        let Flight { active, probe, out_of_order, .. } = flight;
+        let Flight { active, is_spared: probe, out_of_order, .. } = flight;
         let before = self.flights.insert(active.id, Departed { lane: index, flight, decided: None });
         assert!(before.is_none(), "a delivery is on its way at most once");
         self.look_at(index);
@@ -362,10 +370,18 @@ impl Scheduler {
             lane.land(&departed.flight, decided);
             self.busy -= usize::from(lane.in_flight() == 0);
         }
+        // Whose attempt has landed is below its share again, wherever it stands among those who were deferred: they
+        // may all be waiting for endpoints that hang.
         self.look_at(departed.lane);
         let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
         let back = if crowded { 1 } else { self.deferred.len() };
-        self.turn.extend(self.deferred.drain(..back.min(self.deferred.len())));
+        for _ in 0..back {
+            let Some(index) = self.deferred.pop_front() else { break };
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.is_deferred = false;
+            }
+            self.look_at(index);
+        }
     }
 
     /// Takes a waiting delivery out, so that its cancellation can be committed; then call
@@ -393,9 +409,8 @@ impl Scheduler {
         self.with_lane(endpoint, |lane| lane.resume(now));
     }
 
-    /// The wall clock, which would have said `before`, was set by so many milliseconds: every wait takes as long as it
-    /// would have.
-    pub fn handle_clock_jump(&mut self, before: Timestamp, by: i64) {
+    /// The wall clock jumped by so many milliseconds: every wait takes as long as it would have.
+    pub fn handle_clock_jump(&mut self, by: i64) {
         if mutant::is(Mutant::ClockJumpIgnored) {
             return;
         }
@@ -403,13 +418,17 @@ impl Scheduler {
         for departed in self.flights.values_mut() {
             departed.flight.sent_at = departed.flight.sent_at.shifted(by);
             departed.flight.active = departed.flight.active.shifted(by);
+            if let Some(Step::Retry { due }) = &mut departed.decided {
+                *due = due.shifted(by);
+            }
         }
         for index in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(index) {
-                lane.shift(before, by);
+                lane.shift(self.seen_at, by);
             }
             self.look_at(index);
         }
+        self.seen_at = self.seen_at.shifted(by);
     }
 
     /// Attempts on their way.
@@ -443,11 +462,15 @@ impl Scheduler {
         if let Some(departed) = self.flights.get(&delivery.id) {
             return Some(Wait { on: On::Attempt, since: departed.flight.sent_at });
         }
-        if let Some((on, since)) = lane.blocked(now) {
+        let own = lane.waits(now, delivery.id, due);
+        // While few go at a time, who would not go anyway waits for what holds it back.
+        let is_ramp_first = !matches!(own, On::Due { .. } | On::Line { .. } | On::Journal);
+        let blocked = lane.blocked(now).filter(|(on, _)| is_ramp_first || !matches!(on, On::Ramp { .. }));
+        if let Some((on, since)) = blocked {
             return Some(Wait { on, since: since.max(delivery.changed_at) });
         }
         let limit = self.limits.in_flight_max;
-        let on = match lane.waits(now, delivery.id, due) {
+        let on = match own {
             On::Turn { .. } if self.flights.len() >= limit => On::Gateway { limit },
             on => on,
         };

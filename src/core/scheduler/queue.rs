@@ -33,10 +33,6 @@ pub(super) struct Queue {
     asking_fresh: Option<BTreeSet<DeliveryId>>,
     /// While the journal is asked for waiting ones: what was cancelled or settled since.
     asking_waiting: Option<BTreeSet<DeliveryId>>,
-    /// The journal's last answer was known already, and nothing has changed: it would say the same again.
-    asked_in_vain: bool,
-    /// Whether something was left to the journal while it was last asked.
-    has_missed: bool,
 }
 
 impl Queue {
@@ -54,8 +50,6 @@ impl Queue {
             missed: None,
             asking_fresh: None,
             asking_waiting: None,
-            asked_in_vain: false,
-            has_missed: false,
         }
     }
 
@@ -80,14 +74,14 @@ impl Queue {
         self.ready.insert(active.id, active);
     }
 
-    /// Whether a waiting delivery due then is held here, or left to the journal because earlier ones fill the queue.
+    /// Whether a waiting delivery due then would be the latest held here, while earlier ones may stand in the journal.
     pub(super) fn is_beyond(&self, due: Timestamp) -> bool {
-        self.horizon.is_some_and(|horizon| due >= horizon)
+        let is_latest = self.waiting.last().is_none_or(|last| due >= last.due);
+        is_latest && self.horizon.is_some_and(|horizon| due >= horizon)
     }
 
     /// Holds a waiting delivery; the latest is left to the journal if there are too many, `others` held elsewhere.
     pub(super) fn insert_waiting(&mut self, active: Active, others: usize) {
-        self.asked_in_vain = false;
         self.waiting.insert(active);
         self.dues.insert(active.id, active.due);
         if self.waiting.len() + others > self.waiting_max
@@ -100,7 +94,6 @@ impl Queue {
 
     /// Something waits from `due` on that stands in the journal only.
     pub(super) fn leave_to_journal(&mut self, due: Timestamp) {
-        self.asked_in_vain = false;
         self.horizon = earlier(self.horizon, due);
         if self.asking_waiting.is_some() {
             self.missed = earlier(self.missed, due);
@@ -123,7 +116,6 @@ impl Queue {
 
     pub(super) fn pop_waiting(&mut self) -> Option<Active> {
         let active = self.waiting.pop_first()?;
-        self.asked_in_vain = false;
         self.dues.remove(&active.id);
         Some(active)
     }
@@ -155,7 +147,6 @@ impl Queue {
 
     /// It was cancelled or its outcome is on disk: what the journal was asked before may still name it.
     pub(super) fn note_gone(&mut self, id: DeliveryId) {
-        self.asked_in_vain = false;
         for gone in [&mut self.asking_fresh, &mut self.asking_waiting].into_iter().flatten() {
             gone.insert(id);
         }
@@ -176,8 +167,8 @@ impl Queue {
     }
 
     /// How many more first-time deliveries the journal should be asked for, and after which event.
-    pub(super) fn ask_fresh(&mut self, set_aside: usize) -> Option<(EventId, usize)> {
-        if !self.wants_fresh(set_aside) {
+    pub(super) fn ask_fresh(&mut self) -> Option<(EventId, usize)> {
+        if !self.wants_fresh() {
             return None;
         }
         self.asking_fresh = Some(BTreeSet::new());
@@ -185,26 +176,32 @@ impl Queue {
     }
 
     /// How many of the waiting deliveries the journal should be asked for.
-    pub(super) fn ask_waiting(&mut self, others: usize) -> Option<usize> {
-        if !self.wants_waiting(others) {
+    pub(super) fn ask_waiting(&mut self, aside: usize, in_flight: usize) -> Option<usize> {
+        if !self.wants_waiting(aside, in_flight) {
             return None;
         }
         self.asking_waiting = Some(BTreeSet::new());
         // What is held elsewhere may still stand in the journal's list: ask for that many more.
-        Some(self.waiting_max + others)
+        Some(self.waiting_max + aside + in_flight)
     }
 
-    /// `set_aside`: first-time deliveries that wait for others. While they are many, more would only join them.
-    pub(super) fn wants_fresh(&self, set_aside: usize) -> bool {
-        let has_room = self.fresh.len() <= self.fresh_max / 2 && set_aside < self.fresh_max;
-        self.behind.is_some() && self.asking_fresh.is_none() && has_room
+    pub(super) fn wants_fresh(&self) -> bool {
+        self.behind.is_some() && self.asking_fresh.is_none() && self.fresh.len() <= self.fresh_max / 2
     }
 
-    pub(super) fn wants_waiting(&self, others: usize) -> bool {
-        let may_ask = self.asking_waiting.is_none() && !self.asked_in_vain;
-        let Some(horizon) = self.horizon.filter(|_| may_ask) else { return false };
-        let comes_first = self.waiting.first().is_none_or(|first| horizon < first.due);
-        comes_first || self.waiting.len() + others <= self.waiting_max / 2
+    pub(super) fn wants_waiting(&self, aside: usize, in_flight: usize) -> bool {
+        let Some(horizon) = self.horizon.filter(|_| self.asking_waiting.is_none()) else { return false };
+        let comes_first = match self.waiting.first() {
+            Some(first) => horizon < first.due,
+            None => self.has_room_beside(aside),
+        };
+        comes_first || self.waiting.len() + aside + in_flight <= self.waiting_max / 2
+    }
+
+    /// Whether any more waiting deliveries could be held where so many of them wait for others. Without room, what
+    /// comes would only be left to the journal again.
+    pub(super) const fn has_room_beside(&self, aside: usize) -> bool {
+        aside < self.waiting_max
     }
 
     pub(super) fn refill_fresh(&mut self, fresh: Fresh, is_gone: impl Fn(DeliveryId) -> bool) {
@@ -230,10 +227,9 @@ impl Queue {
         is_elsewhere: impl Fn(DeliveryId) -> bool,
     ) -> Vec<Active> {
         let gone = self.asking_waiting.take().unwrap_or_default();
-        let not_in_answer = if end { None } else { answer.last().map(|last| last.due) };
-        let missed = self.missed.take();
-        self.has_missed = missed.is_some();
-        self.horizon = match missed {
+        // After a jump of the clock the last one need not be the latest any more.
+        let not_in_answer = if end { None } else { answer.iter().map(|active| active.due).max() };
+        self.horizon = match self.missed.take() {
             Some(missed) => earlier(not_in_answer, missed),
             None => not_in_answer,
         };
@@ -242,13 +238,6 @@ impl Queue {
             !self.dues.contains_key(&id) && !gone.contains(&id) && !is_elsewhere(id)
         };
         answer.iter().filter(is_new).copied().collect()
-    }
-
-    /// What was new of the journal's answer has its place now. Where none of it was kept, the journal is not asked
-    /// again before something changes.
-    pub(super) fn end_refill(&mut self, new: &[Active], is_elsewhere: impl Fn(DeliveryId) -> bool) {
-        let is_kept = |active: &Active| self.dues.contains_key(&active.id) || is_elsewhere(active.id);
-        self.asked_in_vain = !self.has_missed && !new.iter().any(is_kept);
     }
 
     /// The earliest event whose first-time delivery is held here.

@@ -1,5 +1,12 @@
 //! The scheduler's behaviour, against a shelf that stands in for the journal.
 
+mod clock;
+mod collapse;
+mod fairness;
+mod order;
+
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::core::attempt::{Answer, Outcome, Reply, StatusSet};
 use crate::core::id::IdSource;

@@ -318,6 +318,44 @@ fn every_phase_meets_every_event() {
     }
 }
 
+/// Every place within the bounds, every kind of answer, of this epoch and of the one before: the limit after it.
+#[test]
+fn every_limit_meets_every_answer_of_either_epoch() {
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Event {
+        Full,
+        NotFull,
+        Overload,
+    }
+    const MIN: usize = 2;
+    const MAX: usize = 20;
+    for slow_start in [true, false] {
+        for limit in [MIN, MIN + 1, 10, MAX - 1, MAX] {
+            for (event, is_new) in [Event::Full, Event::NotFull, Event::Overload]
+                .into_iter()
+                .flat_map(|event| [(event, true), (event, false)])
+            {
+                let mut window =
+                    Window { limit, slow_start, cut_at: Some(at(50_000)), ..Window::new(bounds(MIN, MAX)) };
+                let sent_at = at(if is_new { 100_000 } else { 50_000 });
+                match event {
+                    Event::Full => window.handle_success(at(100_010), sent_at, true),
+                    Event::NotFull => window.handle_success(at(100_010), sent_at, false),
+                    Event::Overload => window.handle_overload(at(100_010), sent_at),
+                }
+                let expected = match (event, is_new) {
+                    (Event::Full, true) if slow_start => (limit + 1).min(MAX),
+                    (Event::Overload, true) => (limit * 4 / 5).max(MIN),
+                    _ => limit,
+                };
+                assert_eq!(window.limit(), expected, "{limit}, {event:?}, new: {is_new}, slow start: {slow_start}");
+                let is_cut = event == Event::Overload && is_new;
+                assert_eq!(window.has_answered(at(100_005)), is_cut && expected > MIN, "{limit}, {event:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn growth_costs_a_round_trip_and_near_the_ceiling_many() {
     let steps = |limit: usize, ceiling, patience| {
