@@ -15,7 +15,6 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use backstop::core::attempt::{Answer, Attempt, Outcome, Reply, StatusSet};
@@ -74,10 +73,8 @@ impl Scene {
 struct Drive {
     scene: Scene,
     scheduler: Scheduler,
-    names: Vec<Name>,
-    by_name: HashMap<Name, usize>,
-    /// Events to come, with their keys: three of each.
-    events: std::vec::IntoIter<(EventId, String)>,
+    /// Events to come, with their keys where those matter: three of each.
+    events: std::vec::IntoIter<(EventId, Option<String>)>,
     made: usize,
     ids: IdSource,
     rng: fastrand::Rng,
@@ -103,8 +100,6 @@ impl Drive {
         let mut drive = Self {
             scene,
             scheduler: Scheduler::new(limits, lots),
-            by_name: names.iter().cloned().zip(0..).collect(),
-            names,
             events: vec![].into_iter(),
             made: 0,
             ids: IdSource::default(),
@@ -125,22 +120,23 @@ impl Drive {
             }
         }
         drive.prepare(ACTIVE);
-        (0..ACTIVE).for_each(|number| drive.accept(number % scene.endpoints));
+        names.iter().cycle().take(ACTIVE).for_each(|name| drive.accept(name));
         drive
     }
 
     /// Makes ids and keys outside of what is measured.
     fn prepare(&mut self, count: usize) {
-        let Self { ids, rng, now, made, .. } = self;
+        let Self { scene, ids, rng, now, made, .. } = self;
         let numbers = *made..*made + count;
         *made = numbers.end;
-        let events: Vec<_> = numbers.map(|number| (ids.event(*now, rng), format!("call-{}", number / 3))).collect();
+        let key = |number| (scene.order == Order::Key).then(|| format!("call-{}", number / 3));
+        let events: Vec<_> = numbers.map(|number| (ids.event(*now, rng), key(number))).collect();
         self.events = events.into_iter();
     }
 
-    fn accept(&mut self, lane: usize) {
+    fn accept(&mut self, endpoint: &Name) {
         let (event, key) = self.events.next().expect("prepared");
-        self.scheduler.handle_accepted(event.delivery(0), &self.names[lane], self.now, Some(&key));
+        self.scheduler.handle_accepted(event.delivery(0), endpoint, self.now, key.as_deref());
     }
 
     /// One turn of the dispatcher: whatever may go goes, a millisecond later it is answered and settled.
@@ -151,7 +147,7 @@ impl Drive {
         while self.scheduler.poll_standing().is_some() {}
         for Dispatch { id, endpoint, .. } in on_their_way.drain(..) {
             if self.outcome(id) {
-                self.accept(self.by_name[&endpoint]);
+                self.accept(&endpoint);
             }
         }
     }
