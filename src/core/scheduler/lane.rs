@@ -18,11 +18,11 @@ use super::{Active, Fresh, Limits, Lot, Refill};
 use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
 use crate::core::breaker::{Admission, Breaker, Circuit, Sign, Verdict};
 use crate::core::delivery::{Reason, Step};
-use crate::core::endpoint::Endpoint;
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
+use crate::core::name::Name;
 use crate::core::rate::Bucket;
-use crate::core::retry::Failed;
+use crate::core::retry::{Failed, RetryPolicy};
 use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
 use crate::core::window::Window;
@@ -57,7 +57,7 @@ pub(super) struct Flight {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) endpoint: Endpoint,
+    pub(super) name: Name,
     pub(super) in_turn: bool,
     pub(super) alarm: Option<Timestamp>,
     /// How it stands has changed since that was last asked for.
@@ -71,8 +71,10 @@ pub(super) struct Lane {
     first_flights: BTreeSet<EventId>,
     in_flight: usize,
     waiting_goes_next: bool,
+    retry: RetryPolicy,
     breaker: Breaker,
     window: Window,
+    concurrency_max: usize,
     bucket: Option<Bucket>,
     pause: Option<Pause>,
     held_since: Timestamp,
@@ -86,6 +88,7 @@ impl Lane {
         let lines = Lines::new(endpoint.order, endpoint.order_hold_max, limits.active_max);
         let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
+            name: endpoint.name,
             in_turn: false,
             alarm: None,
             has_news: false,
@@ -96,18 +99,22 @@ impl Lane {
             first_flights: BTreeSet::new(),
             in_flight: 0,
             waiting_goes_next: false,
-            breaker: Breaker::new(endpoint.breaker.clone(), standing.circuit),
+            retry: endpoint.retry,
+            breaker: Breaker::new(endpoint.breaker, standing.circuit),
             window: Window::new(endpoint.concurrency),
+            concurrency_max: endpoint.concurrency.max,
             bucket: endpoint.rate.map(Bucket::new),
             pause: standing.pause,
             held_since: standing.available_since,
             held_until: standing.held_until,
             available_since: standing.available_since,
-            endpoint,
         }
     }
 
-    pub(super) fn push_fresh(&mut self, active: Active) {
+    /// A new event's delivery; its key only matters where an order is kept by it.
+    pub(super) fn accept(&mut self, id: DeliveryId, received_at: Timestamp, key: Option<&str>) {
+        let key = key.filter(|_| self.lines.are_by_key()).map(KeyTag::of);
+        let active = Active::fresh(id, received_at, key);
         self.queue.push_fresh(active, self.cancelling.contains_key(&active.id));
     }
 
@@ -267,8 +274,8 @@ impl Lane {
                     self.hold(now, retry_after);
                 }
                 match flight.probe {
-                    true => self.endpoint.retry.after_probe(now, failed, rng),
-                    false => self.endpoint.retry.after_failure(now, failed, rng),
+                    true => self.retry.after_probe(now, failed, rng),
+                    false => self.retry.after_failure(now, failed, rng),
                 }
             }
         }
@@ -359,7 +366,7 @@ impl Lane {
     }
 
     fn hold(&mut self, now: Timestamp, retry_after: Option<Duration>) {
-        let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.endpoint.retry.retry_after_max);
+        let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.retry.retry_after_max);
         if self.held_until <= now {
             self.held_since = now;
         }
@@ -402,7 +409,7 @@ impl Lane {
     /// Whether a turn could be of use: there is something, and a slot for it.
     pub(super) fn may_send(&self) -> bool {
         let has_some = !self.queue.is_empty() || !self.early.is_empty() || self.lines.next_expiry().is_some();
-        has_some && self.pause.is_none() && self.in_flight < self.endpoint.concurrency.max
+        has_some && self.pause.is_none() && self.in_flight < self.concurrency_max
     }
 
     pub(super) const fn in_flight(&self) -> usize {
@@ -420,7 +427,7 @@ impl Lane {
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {
-        let endpoint = self.endpoint.name.clone();
+        let endpoint = self.name.clone();
         if let Some((key, after, limit)) = self.lines.next_refill() {
             return Some(Refill::Line { endpoint, key, after, limit });
         }
@@ -478,7 +485,7 @@ impl Lane {
 
     pub(super) fn view(&self, now: Timestamp) -> LaneView {
         LaneView {
-            endpoint: self.endpoint.name.clone(),
+            endpoint: self.name.clone(),
             in_flight: self.in_flight,
             fresh: self.queue.fresh_len() + self.lines.untried(),
             waiting: self.queue.waiting_len() + self.early.len() + self.lines.waiting(),

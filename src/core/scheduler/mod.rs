@@ -15,21 +15,23 @@
 //! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
 //! ([`Scheduler::handle_clock_jump`]).
 
+mod hash;
 mod lane;
 mod lines;
 mod queue;
 mod view;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::core::attempt::Attempt;
 use crate::core::delivery::{Delivery, Reason, Step};
-use crate::core::endpoint::{Endpoint, Order};
+use crate::core::endpoint::Endpoint;
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::standing::{Pause, Standing};
 use crate::core::timestamp::Timestamp;
+use hash::OwnMap;
 use lane::{Flight, Lane, Take};
 pub use view::{LaneView, On, Wait};
 
@@ -182,14 +184,14 @@ struct Departed {
 pub struct Scheduler {
     limits: Limits,
     lanes: Vec<Lane>,
-    by_name: HashMap<Name, usize>,
+    by_name: OwnMap<Name, usize>,
     /// Lanes that may have something to send, each at most once, next in turn first.
     turn: VecDeque<usize>,
     /// Lanes that had more than their share of the slots when it was their turn.
     deferred: VecDeque<usize>,
     /// When to look at a lane again, at most one per lane.
     alarms: BTreeSet<(Timestamp, usize)>,
-    flights: HashMap<DeliveryId, Departed>,
+    flights: OwnMap<DeliveryId, Departed>,
     /// Lanes with something on its way.
     busy: usize,
     /// Lanes that want more from the journal.
@@ -214,7 +216,7 @@ impl Scheduler {
             turn: VecDeque::new(),
             deferred: VecDeque::new(),
             alarms: BTreeSet::new(),
-            flights: HashMap::new(),
+            flights: OwnMap::default(),
             busy: 0,
             hungry,
             changed: BTreeSet::new(),
@@ -223,10 +225,7 @@ impl Scheduler {
 
     /// An event was committed with a delivery to `endpoint`.
     pub fn handle_accepted(&mut self, id: DeliveryId, endpoint: &Name, received_at: Timestamp, key: Option<&str>) {
-        self.with_lane(endpoint, |lane| {
-            let key = key.filter(|_| lane.endpoint.order == Order::Key).map(KeyTag::of);
-            lane.push_fresh(Active::fresh(id, received_at, key));
-        });
+        self.with_lane(endpoint, |lane| lane.accept(id, received_at, key));
     }
 
     /// A replay made a delivery of an old event to `endpoint`, due at once.
@@ -255,7 +254,7 @@ impl Scheduler {
             match lane.take(now) {
                 Take::Send(flight) => {
                     self.busy += usize::from(lane.in_flight() == 1);
-                    let endpoint = lane.endpoint.name.clone();
+                    let endpoint = lane.name.clone();
                     return Some(self.send(index, endpoint, flight));
                 }
                 Take::Wait { until } => self.set_alarm(index, until),
@@ -297,7 +296,7 @@ impl Scheduler {
     pub fn poll_standing(&mut self) -> Option<(Name, Standing)> {
         let lane = self.lanes.get_mut(self.changed.pop_first()?)?;
         lane.has_news = false;
-        Some((lane.endpoint.name.clone(), lane.standing()))
+        Some((lane.name.clone(), lane.standing()))
     }
 
     /// The journal's answer to a [`Refill::Fresh`].
@@ -415,7 +414,7 @@ impl Scheduler {
 
     /// For each endpoint, the event up to which every first attempt is journaled: where a restart begins.
     pub fn marks(&self) -> impl Iterator<Item = (&Name, EventId)> {
-        self.lanes.iter().map(|lane| (&lane.endpoint.name, lane.mark()))
+        self.lanes.iter().map(|lane| (&lane.name, lane.mark()))
     }
 
     /// How each lane stands.

@@ -5,8 +5,9 @@
 //! replays) are the earliest due; later ones may stand in the journal only. Absent: when anything may go,
 //! which is the lane's matter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::hash::OwnMap;
 use super::{Active, Fresh};
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::timestamp::Timestamp;
@@ -24,7 +25,7 @@ pub(super) struct Queue {
     behind: Option<EventId>,
     waiting: BTreeSet<Active>,
     /// The due time of each of `waiting`.
-    dues: HashMap<DeliveryId, Timestamp>,
+    dues: OwnMap<DeliveryId, Timestamp>,
     /// Waiting deliveries due at or after this may stand in the journal only.
     horizon: Option<Timestamp>,
     /// The earliest one left to the journal while the journal was being asked.
@@ -45,7 +46,7 @@ impl Queue {
             after: mark,
             behind: Some(EventId::MIN),
             waiting: BTreeSet::new(),
-            dues: HashMap::new(),
+            dues: OwnMap::default(),
             horizon: Some(Timestamp::ZERO),
             missed: None,
             asking_fresh: None,
