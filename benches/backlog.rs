@@ -1,0 +1,259 @@
+//! A dead endpoint with a million waiting deliveries: what it costs, and how it drains.
+//!
+//! The engine over the embedded journal, with a transport that answers at once. Every event goes to a live
+//! endpoint and to a dead one, which refuses every connection until it comes back; the same events go to the live
+//! one alone in a process of its own. Printed for both: how fast events are taken and delivered to the live one,
+//! and the memory of the whole process, with every cache at the config's default. Then: how long a start takes
+//! with the backlog, how fast it drains, and whether first attempts go oldest first.
+//!
+//! The backlog may add less than [`MEMORY_MAX_MIB`] to the process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot go on fails"
+)]
+
+mod support;
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backstop::core::attempt::{Answer, Failure, FailureClass, Reply};
+use backstop::core::breaker::BreakerPolicy;
+use backstop::core::endpoint::Endpoint;
+use backstop::core::event::Draft;
+use backstop::core::id::EventId;
+use backstop::core::name::Name;
+use backstop::core::route::{Route, RouteTable};
+use backstop::core::scheduler::Limits;
+use backstop::core::window::Concurrency;
+use backstop::engine::{Engine, Parts, Sending, SystemClock, Transport};
+use backstop::journal::embedded::EmbeddedJournal;
+
+const BACKLOG: u64 = 1_000_000;
+const PRODUCERS: usize = 64;
+/// Events over which the last rate is taken.
+const SAMPLE: u64 = 100_000;
+/// How much of the backlog is watched as it drains.
+const DRAIN: u64 = 200_000;
+const MEMORY_MAX_MIB: u64 = 64;
+const CONCURRENCY: usize = 64;
+const ACTIVE_MAX: usize = 1000;
+
+/// Two endpoints in one: the live one always answers, the dead one once it is up.
+#[derive(Default)]
+struct Sink {
+    is_up: AtomicBool,
+    live: AtomicU64,
+    revived: AtomicU64,
+    /// The events that the dead one got when it was up, as they came, without what had been tried before.
+    order: Mutex<Vec<EventId>>,
+}
+
+struct Wire(Arc<Sink>);
+
+impl Transport for Wire {
+    fn send(&self, sending: Sending) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let sink = &self.0;
+        let is_dead = sending.endpoint.name.as_str() == "dead";
+        let is_refused = is_dead && !sink.is_up.load(Ordering::Relaxed);
+        match (is_dead, is_refused) {
+            (true, true) => {}
+            (true, false) => {
+                sink.revived.fetch_add(1, Ordering::Relaxed);
+                if sending.attempt == 1 {
+                    sink.order.lock().unwrap().push(sending.event.id);
+                }
+            }
+            (false, _) => drop(sink.live.fetch_add(1, Ordering::Relaxed)),
+        }
+        let reply = if is_refused {
+            Reply::Failure(Failure { class: FailureClass::Refused, detail: "nothing listens there".to_owned() })
+        } else {
+            let (headers, body) = (vec![], "ok".into());
+            Reply::Answer(Answer { status: 200, headers, body, body_cut: false, retry_after: None })
+        };
+        Box::pin(async move { reply })
+    }
+}
+
+fn endpoint(name: &str) -> Endpoint {
+    let plain = Endpoint::new(Name::new(name).expect("a name"), "http://127.0.0.1:1/".to_owned());
+    let fixed = Concurrency { min: CONCURRENCY, max: CONCURRENCY };
+    // Probed often, so that the bench need not wait for the next probe.
+    let second = Duration::from_secs(1);
+    let breaker = BreakerPolicy { probe_initial: second, probe_max: second, ..BreakerPolicy::default() };
+    Endpoint { concurrency: fixed, breaker: Some(breaker), ..plain }
+}
+
+struct Bench {
+    engine: Engine,
+    sink: Arc<Sink>,
+    number: Arc<AtomicU64>,
+}
+
+/// What was seen while events were taken.
+#[derive(Clone, Copy)]
+struct Rates {
+    accepted: f64,
+    delivered: f64,
+}
+
+impl Bench {
+    /// Opens the journal and starts; how long the opening took.
+    fn start(folder: &Path, names: &[&str], sink: &Arc<Sink>, number: &Arc<AtomicU64>) -> (Self, Duration) {
+        let began = support::now();
+        let journal = EmbeddedJournal::open(&support::settings(folder), &|_| {}).expect("opened");
+        let endpoints: Vec<Endpoint> = names.iter().map(|name| endpoint(name)).collect();
+        let names = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+        let engine = Engine::start(Parts {
+            journal: Arc::new(journal),
+            clock: Arc::new(SystemClock),
+            transport: Arc::new(Wire(Arc::clone(sink))),
+            endpoints,
+            routes: RouteTable::new(vec![Route { source: None, types: vec![], endpoints: names }]),
+            // As the config's defaults.
+            limits: Limits { active_max: ACTIVE_MAX, ordered_max: 20_000, in_flight_max: 1024 },
+            recent_max_bytes: 64 << 20,
+            accept_queue_max: 4096,
+            seed: 1,
+        })
+        .expect("started");
+        let bench = Self { engine, sink: Arc::clone(sink), number: Arc::clone(number) };
+        (bench, began.elapsed())
+    }
+
+    /// Takes events from many producers until there have been `until`.
+    async fn accept(&self, until: u64) -> Rates {
+        let (began, from) = (support::now(), self.number.load(Ordering::Relaxed));
+        let live_before = self.sink.live.load(Ordering::Relaxed);
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|_| {
+                let (engine, number) = (self.engine.clone(), Arc::clone(&self.number));
+                tokio::spawn(async move {
+                    while let Some(number) = take(&number, until) {
+                        engine.accept(small(number)).await.expect("accepted");
+                    }
+                })
+            })
+            .collect();
+        for producer in producers {
+            producer.await.expect("a producer");
+        }
+        let accepted = (until - from) as f64 / began.elapsed().as_secs_f64();
+        while self.sink.live.load(Ordering::Relaxed) < until {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let delivered = (until - live_before) as f64 / began.elapsed().as_secs_f64();
+        Rates { accepted, delivered }
+    }
+
+    async fn stop(self) {
+        self.engine.stop(Duration::from_secs(30)).await.expect("stopped");
+    }
+}
+
+/// The next number below `until`.
+fn take(number: &AtomicU64, until: u64) -> Option<u64> {
+    let taken = number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| (next < until).then_some(next + 1));
+    taken.ok()
+}
+
+fn small(number: u64) -> Draft {
+    let body = format!(r#"{{"event_type":"call_ended","call_id":"call-{}","data":{{"n":{number}}}}}"#, number / 3);
+    Draft { body: body.into(), ..support::draft(number, &[]) }
+}
+
+fn rss_mib() -> u64 {
+    support::rss_mib_of("self")
+}
+
+/// Waits until the dead endpoint has got `count`; how long that took.
+async fn drained(sink: &Sink, count: u64) -> Duration {
+    let began = support::now();
+    while sink.revived.load(Ordering::Relaxed) < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    began.elapsed()
+}
+
+/// How many places the event that came most out of order is away from its own.
+fn displacement(order: &[EventId]) -> usize {
+    let mut sorted: Vec<(EventId, usize)> = order.iter().copied().zip(0..).collect();
+    sorted.sort_unstable();
+    sorted.iter().enumerate().map(|(place, (_, came))| place.abs_diff(*came)).max().unwrap_or_default()
+}
+
+/// Takes [`BACKLOG`] events for these endpoints. The last line it prints is for the process that started it.
+async fn fill(names: &[&str]) {
+    let folder = support::folder();
+    let (sink, number) = (Arc::new(Sink::default()), Arc::new(AtomicU64::new(0)));
+    let (bench, _) = Bench::start(folder.path(), names, &sink, &number);
+    let mut last = None;
+    println!("   events   accepted/s  delivered/s to the live one  RSS MiB");
+    for until in (SAMPLE..=BACKLOG).step_by(SAMPLE as usize) {
+        let rates = bench.accept(until).await;
+        println!("{until:>9}  {:>11.0}  {:>27.0}  {:>7}", rates.accepted, rates.delivered, rss_mib());
+        last = Some(rates);
+    }
+    let (rates, rss) = (last.expect("a sample"), rss_mib());
+    bench.stop().await;
+    if names.len() > 1 {
+        recover(folder.path(), names, &sink, &number).await;
+    }
+    println!("{} {} {rss}", rates.accepted, rates.delivered);
+}
+
+/// Starts again with the backlog there, and lets the dead endpoint come back.
+async fn recover(folder: &Path, names: &[&str], sink: &Arc<Sink>, number: &Arc<AtomicU64>) {
+    let (bench, opened) = Bench::start(folder, names, sink, number);
+    println!("a start with the backlog takes {opened:.0?}");
+    sink.is_up.store(true, Ordering::Relaxed);
+    let (first, rest) = (drained(sink, 1).await, drained(sink, DRAIN).await);
+    let away = displacement(&sink.order.lock().unwrap());
+    println!(
+        "it comes back: after {first:.1?} the first is delivered, then {DRAIN} in {rest:.1?}, {:.0}/s; \
+         first attempts are at most {away} places out of order",
+        DRAIN as f64 / rest.as_secs_f64()
+    );
+    assert!(away <= ACTIVE_MAX, "the backlog did not drain oldest first");
+    bench.stop().await;
+}
+
+/// Runs this bench's [`fill`] in a process of its own: the rates at its end, and its memory in MiB.
+fn apart(how: &str) -> (f64, f64, f64) {
+    let program = std::env::current_exe().expect("a path");
+    let output = Command::new(program).arg(how).stderr(Stdio::inherit()).output().expect("started");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}");
+    let (shown, figures) = text.trim_end().rsplit_once('\n').expect("lines");
+    println!("{shown}");
+    let figures: Vec<f64> = figures.split(' ').map(|figure| figure.parse().expect("a number")).collect();
+    (figures[0], figures[1], figures[2])
+}
+
+fn main() {
+    let how = std::env::args().nth(1).unwrap_or_default();
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    match how.as_str() {
+        "alone" => return runtime().block_on(fill(&["live"])),
+        "dead" => return runtime().block_on(fill(&["live", "dead"])),
+        _ => {}
+    }
+    println!("{PRODUCERS} producers, bodies of about 70 bytes, to a live endpoint alone:");
+    let alone = apart("alone");
+    println!("the same events to it and to a dead one:");
+    let dead = apart("dead");
+    let (accepted, delivered, added) = (dead.0 / alone.0, dead.1 / alone.1, dead.2 - alone.2);
+    println!(
+        "with a backlog of {BACKLOG}: {accepted:.2} of the rate of acceptance, {delivered:.2} of that of delivery, \
+         {added} MiB more"
+    );
+    assert!(added < MEMORY_MAX_MIB as f64, "the backlog costs {added} MiB");
+}
