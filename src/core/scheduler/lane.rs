@@ -111,11 +111,12 @@ impl Lane {
         }
     }
 
-    /// A new event's delivery; its key only matters where an order is kept by it.
-    pub(super) fn accept(&mut self, id: DeliveryId, received_at: Timestamp, key: Option<&str>) {
+    /// A new event's delivery; its key only matters where an order is kept by it. Whether it may go soon.
+    pub(super) fn accept(&mut self, id: DeliveryId, received_at: Timestamp, key: Option<&str>) -> bool {
         let key = key.filter(|_| self.lines.are_by_key()).map(KeyTag::of);
         let active = Active::fresh(id, received_at, key);
-        self.queue.push_fresh(active, self.cancelling.contains_key(&active.id));
+        let is_held = self.queue.push_fresh(active, self.cancelling.contains_key(&active.id));
+        is_held || (self.pause.is_none() && self.breaker.is_closed())
     }
 
     /// Holds a waiting delivery, or leaves it to the journal if earlier ones fill the lane.

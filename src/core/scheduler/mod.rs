@@ -223,9 +223,16 @@ impl Scheduler {
         }
     }
 
-    /// An event was committed with a delivery to `endpoint`.
-    pub fn handle_accepted(&mut self, id: DeliveryId, endpoint: &Name, received_at: Timestamp, key: Option<&str>) {
-        self.with_lane(endpoint, |lane| lane.accept(id, received_at, key));
+    /// An event was committed with a delivery to `endpoint`. Whether it may go soon; otherwise it is left to the
+    /// journal behind others of an endpoint that takes nothing, and its event need not be kept in memory for it.
+    pub fn handle_accepted(
+        &mut self,
+        id: DeliveryId,
+        endpoint: &Name,
+        received_at: Timestamp,
+        key: Option<&str>,
+    ) -> bool {
+        self.with_lane(endpoint, |lane| lane.accept(id, received_at, key)).unwrap_or(false)
     }
 
     /// A replay made a delivery of an old event to `endpoint`, due at once.
@@ -449,13 +456,12 @@ impl Scheduler {
         Some(Wait { on, since: since.min(now) })
     }
 
-    fn with_lane(&mut self, endpoint: &Name, change: impl FnOnce(&mut Lane)) {
+    fn with_lane<T>(&mut self, endpoint: &Name, change: impl FnOnce(&mut Lane) -> T) -> Option<T> {
         // An endpoint that the config no longer names has no lane: its deliveries stay parked in the journal.
-        let Some(index) = self.by_name.get(endpoint).copied() else { return };
-        if let Some(lane) = self.lanes.get_mut(index) {
-            change(lane);
-        }
+        let index = self.by_name.get(endpoint).copied()?;
+        let said = self.lanes.get_mut(index).map(change);
         self.look_at(index);
+        said
     }
 
     /// Something about the lane changed: give it a turn, let it ask for more, have its standing remembered.

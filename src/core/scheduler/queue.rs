@@ -54,20 +54,22 @@ impl Queue {
         }
     }
 
-    /// A new event's delivery. `is_gone`: it is being cancelled.
-    pub(super) fn push_fresh(&mut self, active: Active, is_gone: bool) {
+    /// A new event's delivery. `is_gone`: it is being cancelled. Whether it is held; otherwise it is not wanted, or
+    /// stands in the journal only.
+    pub(super) fn push_fresh(&mut self, active: Active, is_gone: bool) -> bool {
         let event = active.id.event;
         if event <= self.after {
-            return; // a refill has already brought it
+            return true; // a refill has already brought it
         }
         if self.behind.is_some() || self.fresh.len() >= self.fresh_max {
             self.behind = self.behind.max(Some(event));
-        } else {
-            self.after = event;
-            if !is_gone {
-                self.fresh.push_back(active);
-            }
+            return false;
         }
+        self.after = event;
+        if !is_gone {
+            self.fresh.push_back(active);
+        }
+        !is_gone
     }
 
     /// A first-time delivery that was set aside may go.
