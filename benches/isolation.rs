@@ -6,8 +6,10 @@
 //! a black hole (a connection never comes to stand), or answers endlessly. The bad one has no breaker and
 //! room for all that gets stuck, so that it does its worst for the whole time.
 //!
-//! The kinds take turns, each run on a gateway of its own; the medians over the runs count. The 99th percentile
-//! may rise by less than [`RISE_MAX`], and memory by at most [`MEMORY_MAX_MIB`].
+//! Each kind is compared with a healthy gateway beside it: the two get the load in turns, a second each, so that
+//! whatever else the machine does falls on both. What counts is the median of the seconds' 99th percentiles. It
+//! may be higher by less than [`RISE_MAX`], beyond what two healthy gateways differ by in the same run, and memory
+//! may be more by at most [`MEMORY_MAX_MIB`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,25 +20,26 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 
 use support::http::{Gateway, Sender};
 
 const ENDPOINTS: usize = 100;
-const SENDERS: usize = 64;
+const SENDERS: usize = 32;
 /// Events a second, over all senders.
-const RATE: u32 = 500;
-/// Before anything is measured: connections are made, windows open, the bad endpoint's attempts pile up.
-const WARM_UP: Duration = Duration::from_secs(1);
-const SPAN: Duration = Duration::from_secs(4);
-const ROUNDS: usize = 5;
+const RATE: usize = 500;
+/// Seconds each gateway of a pair has the load, after one to warm up: connections are made, windows open, the bad
+/// endpoint's attempts pile up.
+const TURNS: usize = 10;
 const RISE_MAX: f64 = 0.10;
 const MEMORY_MAX_MIB: u64 = 16;
+/// The longest that what was posted in a second may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two bytes of an endpoint that drips.
 const DRIP: Duration = Duration::from_millis(200);
 
@@ -49,8 +52,6 @@ enum Kind {
     BlackHole,
     Endless,
 }
-
-const KINDS: [Kind; 5] = [Kind::Healthy, Kind::Hangs, Kind::Drips, Kind::BlackHole, Kind::Endless];
 
 /// When each event was posted, and how long those that were measured took to arrive.
 struct Times {
@@ -139,130 +140,147 @@ async fn black_hole() -> (SocketAddr, Box<dyn Send>) {
     (addr, Box::new((listener, queued)))
 }
 
-/// What one run showed.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    p50: f64,
-    p99: f64,
-    rss_mib: u64,
-    grown_mib: u64,
+/// A gateway with its endpoints, and the senders that load it.
+struct Side {
+    gateway: Gateway,
+    senders: Vec<Sender>,
+    times: Arc<Times>,
+    next: usize,
+    /// Of each second: the median and the 99th percentile.
+    seconds: Vec<(f64, f64)>,
+    endpoints: Vec<JoinHandle<()>>,
+    _hole: Option<Box<dyn Send>>,
 }
 
-async fn run(kind: Kind) -> Run {
-    let count = (WARM_UP + SPAN).as_secs() as usize * RATE as usize;
-    let times = Times { posted: Mutex::new(vec![support::now(); count]), arrived: Mutex::default() };
-    let times = Arc::new(times);
-    let (mut flow, mut tasks, mut held) = (String::new(), Vec::new(), None);
-    for index in 0..ENDPOINTS {
-        let is_bad = index == 0 && kind != Kind::Healthy;
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let mut addr = listener.local_addr().expect("an address");
-        if is_bad && kind == Kind::BlackHole {
-            let (hole, holder) = black_hole().await;
-            (addr, held) = (hole, Some(holder));
-        } else {
-            // The first one never counts, healthy or not: the same ninety-nine are compared.
-            let times = (index > 0).then(|| Arc::clone(&times));
-            tasks.push(tokio::spawn(serve(listener, if is_bad { kind } else { Kind::Healthy }, times)));
+impl Side {
+    async fn start(kind: Kind) -> Self {
+        let count = (1 + TURNS) * RATE;
+        let times = Times { posted: Mutex::new(vec![support::now(); count]), arrived: Mutex::default() };
+        let times = Arc::new(times);
+        let (mut flow, mut endpoints, mut hole) = (String::new(), Vec::new(), None);
+        for index in 0..ENDPOINTS {
+            let is_bad = index == 0 && kind != Kind::Healthy;
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let mut addr = listener.local_addr().expect("an address");
+            if is_bad && kind == Kind::BlackHole {
+                let (black, holder) = black_hole().await;
+                (addr, hole) = (black, Some(holder));
+            } else {
+                // The first one never counts, healthy or not: the same ninety-nine are compared.
+                let times = (index > 0).then(|| Arc::clone(&times));
+                endpoints.push(tokio::spawn(serve(listener, if is_bad { kind } else { Kind::Healthy }, times)));
+            }
+            let worst = if is_bad { "breaker = \"off\"\nconcurrency = 64\n" } else { "" };
+            flow += &format!(
+                "[endpoints.e{index}]\nurl = \"http://{addr}/\"\n{worst}\
+                 [[routes]]\ntypes = [\"t{index}\"]\nendpoints = [\"e{index}\"]\n"
+            );
         }
-        let worst = if is_bad { "breaker = \"off\"\nconcurrency = 64\n" } else { "" };
-        flow += &format!(
-            "[endpoints.e{index}]\nurl = \"http://{addr}/\"\n{worst}\
-             [[routes]]\ntypes = [\"t{index}\"]\nendpoints = [\"e{index}\"]\n"
-        );
+        let gateway = Gateway::start(&flow);
+        let mut senders = Vec::new();
+        for _ in 0..SENDERS {
+            senders.push(Sender::connect(gateway.addr).await);
+        }
+        Self { gateway, senders, times, next: 0, seconds: Vec::new(), endpoints, _hole: hole }
     }
-    let gateway = Gateway::start(&flow);
-    let rss_before = load(gateway.addr, &gateway, &times, count).await;
-    let (mut arrived, rss_mib) = (std::mem::take(&mut *times.arrived.lock().unwrap()), gateway.rss_mib());
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    drop((gateway, held));
-    arrived.sort_unstable();
-    let at = |share: f64| arrived[((arrived.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    Run { p50: at(0.5), p99: at(0.99), rss_mib, grown_mib: rss_mib.saturating_sub(rss_before) }
-}
 
-/// Posts events on time, whatever the gateway does, and waits until the healthy ones have their measured share.
-/// The gateway's memory after the warm-up, in MiB.
-async fn load(addr: SocketAddr, gateway: &Gateway, times: &Arc<Times>, count: usize) -> u64 {
-    let (began, next) = (tokio::time::Instant::now(), Arc::new(AtomicUsize::new(0)));
-    let due = move |number: usize| began + Duration::from_secs(1) * u32::try_from(number).expect("a count") / RATE;
-    let senders: Vec<_> = (0..SENDERS)
-        .map(|_| {
-            let (times, next) = (Arc::clone(times), Arc::clone(&next));
-            tokio::spawn(async move {
-                let mut sender = Sender::connect(addr).await;
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        break;
+    /// A second of load: events are posted on time, and all for healthy endpoints arrive.
+    async fn turn(&mut self) {
+        let (first, began) = (self.next, tokio::time::Instant::now());
+        self.next += RATE;
+        let senders: Vec<_> = self
+            .senders
+            .drain(..)
+            .enumerate()
+            .map(|(place, mut sender)| {
+                let times = Arc::clone(&self.times);
+                tokio::spawn(async move {
+                    for number in (place..RATE).step_by(SENDERS) {
+                        let due = Duration::from_secs(1) * u32::try_from(number).expect("small") / RATE as u32;
+                        tokio::time::sleep_until(began + due).await;
+                        times.posted.lock().unwrap()[first + number] = support::now();
+                        sender.post(event(first + number).as_bytes()).await;
                     }
-                    tokio::time::sleep_until(due(number)).await;
-                    let body = format!(
-                        r#"{{"event_type":"t{}","call_id":"call-{number}","timestamp":"2026-01-01T00:00:00Z","data":{{"n":{number}}}}}"#,
-                        number % ENDPOINTS
-                    );
-                    times.posted.lock().unwrap()[number] = support::now();
-                    sender.post(body.as_bytes()).await;
-                }
+                    sender
+                })
             })
-        })
-        .collect();
-    tokio::time::sleep_until(began + WARM_UP).await;
-    let rss_before = gateway.rss_mib();
-    times.arrived.lock().unwrap().clear();
-    for sender in senders {
-        sender.await.expect("a sender");
+            .collect();
+        for sender in senders {
+            self.senders.push(sender.await.expect("a sender"));
+        }
+        let all = (first..self.next).filter(|number| number % ENDPOINTS > 0).count();
+        while self.times.arrived.lock().unwrap().len() < all {
+            assert!(began.elapsed() < PATIENCE, "deliveries to healthy endpoints do not arrive");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut arrived = std::mem::take(&mut *self.times.arrived.lock().unwrap());
+        arrived.sort_unstable();
+        let at = |share: f64| arrived[((arrived.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        self.seconds.push((at(0.5), at(0.99)));
     }
-    assert!(began.elapsed() < (WARM_UP + SPAN).mul_f64(1.1), "the load is more than the gateway can take");
-    // What was posted last arrives, or has not been isolated.
-    let measured = SPAN.as_secs() as usize * RATE as usize * (ENDPOINTS - 1) / ENDPOINTS;
-    while times.arrived.lock().unwrap().len() < measured {
-        assert!(began.elapsed() < (WARM_UP + SPAN) * 2, "deliveries to healthy endpoints are late");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    rss_before
 }
 
-fn median<T: Copy + PartialOrd>(runs: &[Run], figure: impl Fn(&Run) -> T) -> T {
-    let mut figures: Vec<T> = runs.iter().map(figure).collect();
-    figures.sort_unstable_by(|one, other| one.partial_cmp(other).expect("numbers"));
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.endpoints.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn event(number: usize) -> String {
+    format!(
+        r#"{{"event_type":"t{}","call_id":"call-{number}","timestamp":"2026-01-01T00:00:00Z","data":{{"n":{number}}}}}"#,
+        number % ENDPOINTS
+    )
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+/// How much later the 99th percentile is with that kind than with all healthy, and how much more memory it takes.
+async fn compare(kind: Kind) -> (f64, u64) {
+    let mut sides = [Side::start(Kind::Healthy).await, Side::start(kind).await];
+    for side in &mut sides {
+        side.turn().await;
+        side.seconds.clear();
+    }
+    let before = sides[1].gateway.rss_mib();
+    for turn in 0..TURNS {
+        for place in 0..2 {
+            sides[(turn + place) % 2].turn().await;
+        }
+    }
+    let [healthy, bad] = &sides;
+    let p50 = |side: &Side| median(side.seconds.iter().map(|(p50, _)| *p50));
+    let p99 = |side: &Side| median(side.seconds.iter().map(|(_, p99)| *p99));
+    let (rise, rss) = (p99(bad) / p99(healthy) - 1.0, [healthy.gateway.rss_mib(), bad.gateway.rss_mib()]);
+    println!(
+        "{:<10}  {:>7.2} {:>7.2}  {:>7.2} {:>7.2}  {:>6.1}%  {:>7} {:>7} {:>7}",
+        format!("{kind:?}"),
+        p50(healthy),
+        p50(bad),
+        p99(healthy),
+        p99(bad),
+        rise * 100.0,
+        rss[0],
+        before,
+        rss[1]
+    );
+    (rise, rss[1].saturating_sub(rss[0]))
 }
 
 #[tokio::main]
 async fn main() {
-    println!(
-        "{ENDPOINTS} endpoints, {RATE} events/s, from the post to the arrival at the healthy ones; {ROUNDS} rounds"
-    );
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); KINDS.len()];
-    for round in 0..ROUNDS {
-        // None is always the one that comes after a certain other.
-        for place in 0..KINDS.len() {
-            let index = (place * (1 + round % (KINDS.len() - 1)) + round) % KINDS.len();
-            runs[index].push(run(KINDS[index]).await);
-        }
+    println!("{ENDPOINTS} endpoints, {RATE} events/s, from the post to the arrival at the healthy ones");
+    println!("{:<10}  {:>15}  {:>15}  {:>7}  {:>23}", "", "p50 ms", "p99 ms", "", "RSS MiB");
+    println!("one ...     healthy      so  healthy      so     rise  healthy  before   after");
+    let (control, _) = compare(Kind::Healthy).await;
+    for kind in [Kind::Hangs, Kind::Drips, Kind::BlackHole, Kind::Endless] {
+        let (rise, memory) = compare(kind).await;
+        assert!(memory <= MEMORY_MAX_MIB, "one bad endpoint costs {memory} MiB");
+        let beyond = rise - control.abs();
+        assert!(beyond < RISE_MAX, "one bad endpoint makes the others later by {:.1} %", rise * 100.0);
     }
-    println!(
-        "{:<10}  {:>8}  {:>8}  {:>6}  {:>20}  {:>8}  {:>7}",
-        "one", "p50 ms", "p99 ms", "rise", "p99 of the runs", "RSS MiB", "grown"
-    );
-    let healthy = runs[0].clone();
-    let mut worst = (f64::MIN, 0);
-    for (kind, runs) in KINDS.iter().zip(&runs) {
-        let (p50, p99) = (median(runs, |run| run.p50), median(runs, |run| run.p99));
-        let rise = p99 / median(&healthy, |run| run.p99) - 1.0;
-        let (rss, grown) = (median(runs, |run| run.rss_mib), median(runs, |run| run.grown_mib));
-        let spread: Vec<String> = runs.iter().map(|run| format!("{:.1}", run.p99)).collect();
-        println!(
-            "{:<10}  {p50:>8.2}  {p99:>8.2}  {:>5.1}%  {:>20}  {rss:>8}  {grown:>7}",
-            format!("{kind:?}"),
-            rise * 100.0,
-            spread.join(" ")
-        );
-        worst = (worst.0.max(rise), worst.1.max(rss.saturating_sub(median(&healthy, |run| run.rss_mib))));
-    }
-    let (rise, memory) = worst;
-    println!("the worst: {:.1} % later, {memory} MiB more", rise * 100.0);
-    assert!(memory <= MEMORY_MAX_MIB, "one bad endpoint costs {memory} MiB");
-    assert!(rise < RISE_MAX, "one bad endpoint makes the others later by {:.1} %", rise * 100.0);
 }
