@@ -1,10 +1,11 @@
 //! A dead endpoint with a million waiting deliveries: what it costs, and how it drains.
 //!
 //! The engine over the embedded journal, with a transport that answers at once. Every event goes to a live
-//! endpoint and to a dead one, which refuses every connection until it comes back; the same events go to the live
-//! one alone in a process of its own. Printed for both: how fast events are taken and delivered to the live one,
-//! and the memory of the whole process, with every cache at the config's default. Then: how long a start takes
-//! with the backlog, how fast it drains, and whether first attempts go oldest first.
+//! endpoint and to a dead one, which refuses every connection until it comes back; in another process the same events
+//! go to the live one alone. The two take turns, so that whatever else the machine does falls on both. Printed for
+//! both: how fast events are taken and delivered to the live one, and the memory of the whole process, with every
+//! cache at the config's default. Then: how long a start takes with the backlog, how fast it drains, and whether
+//! first attempts go oldest first.
 //!
 //! The backlog may add less than [`MEMORY_MAX_MIB`] to the process.
 #![allow(
@@ -17,9 +18,10 @@
 mod support;
 
 use std::future::Future;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -71,7 +73,9 @@ impl Transport for Wire {
                     sink.order.lock().unwrap().push(sending.event.id);
                 }
             }
-            (false, _) => drop(sink.live.fetch_add(1, Ordering::Relaxed)),
+            (false, _) => {
+                sink.live.fetch_add(1, Ordering::Relaxed);
+            }
         }
         let reply = if is_refused {
             Reply::Failure(Failure { class: FailureClass::Refused, detail: "nothing listens there".to_owned() })
@@ -190,24 +194,20 @@ fn displacement(order: &[EventId]) -> usize {
     sorted.iter().enumerate().map(|(place, (_, came))| place.abs_diff(*came)).max().unwrap_or_default()
 }
 
-/// Takes [`BACKLOG`] events for these endpoints. The last line it prints is for the process that started it.
+/// Takes [`SAMPLE`] events for these endpoints whenever told to by a line, and answers with a line: the rates and the
+/// memory. At the end of the input it stops, and lets the dead endpoint come back if there is one.
 async fn fill(names: &[&str]) {
     let folder = support::folder();
     let (sink, number) = (Arc::new(Sink::default()), Arc::new(AtomicU64::new(0)));
     let (bench, _) = Bench::start(folder.path(), names, &sink, &number);
-    let mut last = None;
-    println!("   events   accepted/s  delivered/s to the live one  RSS MiB");
-    for until in (SAMPLE..=BACKLOG).step_by(SAMPLE as usize) {
+    for until in (SAMPLE..).step_by(SAMPLE as usize).zip(std::io::stdin().lines()).map(|(until, _line)| until) {
         let rates = bench.accept(until).await;
-        println!("{until:>9}  {:>11.0}  {:>27.0}  {:>7}", rates.accepted, rates.delivered, rss_mib());
-        last = Some(rates);
+        println!("{} {} {}", rates.accepted, rates.delivered, rss_mib());
     }
-    let (rates, rss) = (last.expect("a sample"), rss_mib());
     bench.stop().await;
     if names.len() > 1 {
         recover(folder.path(), names, &sink, &number).await;
     }
-    println!("{} {} {rss}", rates.accepted, rates.delivered);
 }
 
 /// Starts again with the backlog there, and lets the dead endpoint come back.
@@ -226,16 +226,34 @@ async fn recover(folder: &Path, names: &[&str], sink: &Arc<Sink>, number: &Arc<A
     bench.stop().await;
 }
 
-/// Runs this bench's [`fill`] in a process of its own: the rates at its end, and its memory in MiB.
-fn apart(how: &str) -> (f64, f64, f64) {
-    let program = std::env::current_exe().expect("a path");
-    let output = Command::new(program).arg(how).stderr(Stdio::inherit()).output().expect("started");
-    let text = String::from_utf8(output.stdout).expect("text");
-    assert!(output.status.success(), "{text}");
-    let (shown, figures) = text.trim_end().rsplit_once('\n').expect("lines");
-    println!("{shown}");
-    let figures: Vec<f64> = figures.split(' ').map(|figure| figure.parse().expect("a number")).collect();
-    (figures[0], figures[1], figures[2])
+/// This bench's [`fill`] in a process of its own.
+struct Apart {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Apart {
+    fn start(how: &str) -> Self {
+        let program = std::env::current_exe().expect("a path");
+        let piped = Command::new(program).arg(how).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = piped.expect("started");
+        let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        Self { child, lines }
+    }
+
+    /// The rates of acceptance and delivery over another sample, and the memory in MiB.
+    fn turn(&mut self) -> [f64; 3] {
+        writeln!(self.child.stdin.as_mut().expect("stdin")).expect("told");
+        let line = self.lines.next().expect("a line").expect("text");
+        let figures: Vec<f64> = line.split(' ').map(|figure| figure.parse().expect("a number")).collect();
+        figures.try_into().expect("three figures")
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        self.lines.by_ref().for_each(|line| println!("{}", line.expect("text")));
+        assert!(self.child.wait().expect("ended").success());
+    }
 }
 
 fn main() {
@@ -246,13 +264,26 @@ fn main() {
         "dead" => return runtime().block_on(fill(&["live", "dead"])),
         _ => {}
     }
-    println!("{PRODUCERS} producers, bodies of about 70 bytes, to a live endpoint alone:");
-    let alone = apart("alone");
-    println!("the same events to it and to a dead one:");
-    let dead = apart("dead");
-    let (accepted, delivered, added) = (dead.0 / alone.0, dead.1 / alone.1, dead.2 - alone.2);
+    println!("{PRODUCERS} producers, bodies of about 70 bytes, to a live endpoint alone | to it and a dead one");
+    println!("  backlog  {:>16}  {:>16}  {:>11}", "accepted/s", "delivered/s", "RSS MiB");
+    let (mut alone, mut dead) = (Apart::start("alone"), Apart::start("dead"));
+    let mut ratios: [Vec<f64>; 2] = Default::default();
+    let mut added = 0.0;
+    for until in (SAMPLE..=BACKLOG).step_by(SAMPLE as usize) {
+        let (without, with) = (alone.turn(), dead.turn());
+        let pair = |figure: usize| format!("{:.0} | {:.0}", without[figure], with[figure]);
+        println!("{until:>9}  {:>16}  {:>16}  {:>11}", pair(0), pair(1), pair(2));
+        ratios.iter_mut().zip(0..).for_each(|(ratios, figure)| ratios.push(with[figure] / without[figure]));
+        added = with[2] - without[2];
+    }
+    alone.end();
+    dead.end();
+    let [accepted, delivered] = ratios.map(|mut ratios| {
+        ratios.sort_unstable_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    });
     println!(
-        "with a backlog of {BACKLOG}: {accepted:.2} of the rate of acceptance, {delivered:.2} of that of delivery, \
+        "with a backlog: {accepted:.2} of the rate of acceptance, {delivered:.2} of that of delivery (medians); \
          {added} MiB more"
     );
     assert!(added < MEMORY_MAX_MIB as f64, "the backlog costs {added} MiB");
