@@ -12,9 +12,7 @@
 mod support;
 
 use std::convert::Infallible;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,8 +22,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+
+use support::http::{Gateway, Sender};
 
 const SENDERS: usize = 64;
 const SPAN: Duration = Duration::from_secs(6);
@@ -77,27 +76,12 @@ async fn load(addr: SocketAddr) -> Load {
     let senders: Vec<_> = (0..SENDERS)
         .map(|_| {
             tokio::spawn(async move {
-                let mut stream = TcpStream::connect(addr).await.expect("connected");
-                stream.set_nodelay(true).expect("a socket");
-                let (mut latencies, mut answer) = (Vec::new(), vec![0; 4096]);
+                let mut sender = Sender::connect(addr).await;
+                let mut latencies = Vec::new();
                 while began.elapsed() < SPAN {
                     let body = support::draft(NUMBER.fetch_add(1, Ordering::Relaxed), &[]).body;
-                    let head = format!(
-                        "POST /in/flyflow HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                        body.len()
-                    );
-                    let mut request = head.into_bytes();
-                    request.extend_from_slice(&body);
                     let sent = support::now();
-                    stream.write_all(&request).await.expect("sent");
-                    let mut read = 0;
-                    // Answers here are short: header and body come together or nearly so.
-                    while !is_whole(&answer[..read]) {
-                        let more = stream.read(&mut answer[read..]).await.expect("answered");
-                        assert!(more > 0, "the connection was closed");
-                        read += more;
-                    }
-                    assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..read]));
+                    sender.post(&body).await;
                     latencies.push(sent.elapsed());
                 }
                 latencies
@@ -114,67 +98,20 @@ async fn load(addr: SocketAddr) -> Load {
     Load { acked: latencies.len() as u64, per_second, p50: at(0.5), p99: at(0.99) }
 }
 
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-    let len =
-        head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.trim().parse::<usize>().ok());
-    answer.len() >= end + 4 + len.unwrap_or(0)
-}
-
-/// The real binary on a directory of its own; ended when dropped.
-struct Gateway {
-    child: Child,
-    addr: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Gateway {
-    fn start(sinks: &[SocketAddr]) -> Self {
-        let folder = support::folder();
-        let names: Vec<String> = (0..sinks.len()).map(|index| format!("\"e{index}\"")).collect();
-        let mut config = "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-                          [journal]\ndir = \"journal\"\n[sources.flyflow]\npreset = \"flyflow\"\n"
-            .to_owned();
-        for (index, sink) in sinks.iter().enumerate() {
-            config += &format!(
-                "[endpoints.e{index}]\nurl = \"http://{sink}/\"\nconcurrency = 64\n\
-                 secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n"
-            );
-        }
-        if !sinks.is_empty() {
-            config += &format!("[[routes]]\nendpoints = [{}]\n", names.join(", "));
-        }
-        let path = folder.path().join("gateway.toml");
-        std::fs::write(&path, config).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_backstop"))
-            .args(["--config".as_ref(), path.as_os_str(), "serve".as_ref()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
-        let addr = loop {
-            let line = lines.next().expect("a line").expect("text");
-            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-            if let Some(addr) = value.get("ingest").and_then(|addr| addr.as_str()) {
-                break addr.parse().expect("an address");
-            }
-        };
-        // Logs are read and dropped, as a log collector would.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, addr, _folder: folder }
+/// Endpoints at these sinks, all of which get every event.
+fn flow(sinks: &[SocketAddr]) -> String {
+    let names: Vec<String> = (0..sinks.len()).map(|index| format!("\"e{index}\"")).collect();
+    let mut flow = String::new();
+    for (index, sink) in sinks.iter().enumerate() {
+        flow += &format!(
+            "[endpoints.e{index}]\nurl = \"http://{sink}/\"\nconcurrency = 64\n\
+             secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n"
+        );
     }
-
-    fn cpu(&self) -> Duration {
-        support::cpu_of(&self.child.id().to_string())
+    if !sinks.is_empty() {
+        flow += &format!("[[routes]]\nendpoints = [{}]\n", names.join(", "));
     }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _killed = self.child.kill().is_ok();
-        let _ended = self.child.wait().is_ok();
-    }
+    flow
 }
 
 /// Loads a gateway that fans out to `fan_out` sinks, and waits until everything is delivered.
@@ -184,7 +121,7 @@ async fn measure(fan_out: usize, bare: f64) {
         sinks.push(serve(StatusCode::OK).await);
     }
     let addrs: Vec<SocketAddr> = sinks.iter().map(|(addr, _)| *addr).collect();
-    let gateway = Gateway::start(&addrs);
+    let gateway = Gateway::start(&flow(&addrs));
     let began = support::now();
     let cpu_before = gateway.cpu();
     let load = load(gateway.addr).await;
@@ -204,7 +141,7 @@ async fn measure(fan_out: usize, bare: f64) {
         load.p50,
         load.p99,
         cpu.as_secs_f64() * 1e6,
-        support::rss_mib_of(&gateway.child.id().to_string())
+        gateway.rss_mib()
     );
 }
 

@@ -1,6 +1,8 @@
 //! What the benches share.
 #![allow(dead_code, reason = "each bench uses a part")]
 
+pub(crate) mod http;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

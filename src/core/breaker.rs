@@ -227,6 +227,11 @@ impl Breaker {
         matches!(self.circuit, Circuit::Open { .. })
     }
 
+    /// Whether it ever does.
+    pub(crate) const fn opens(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// What may go now, with so many on their way.
     pub(crate) fn admits(&self, now: Timestamp, in_flight: usize) -> Admission {
         match self.circuit {
@@ -359,15 +364,12 @@ impl Breaker {
             }
             Verdict::Failure(sign) | Verdict::Overload(sign) => {
                 *failed += 1;
-                let is_worse = *failed > *succeeded;
-                if is_worse && self.policy.is_some() {
+                let opens = *failed > *succeeded && self.policy.is_some();
+                if opens {
                     self.probes = self.probes.saturating_add(1);
                     self.open(now, now, sign, rng);
-                } else if is_worse {
-                    // Where nothing opens the window alone decides how many go.
-                    self.widen(now, since, u32::MAX, window_limit);
                 }
-                is_worse
+                opens
             }
         }
     }

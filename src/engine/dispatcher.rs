@@ -141,7 +141,9 @@ impl Dispatcher {
     pub fn handle(&mut self, now: Timestamp, command: Command) {
         let scheduler = &mut self.scheduler;
         match command {
-            Command::Accepted(events) => events.iter().for_each(|(event, _place)| self.handle_accepted(event)),
+            Command::Accepted(events) => events.iter().for_each(|(event, _place)| {
+                self.handle_accepted(event);
+            }),
             Command::Made(deliveries) => {
                 deliveries.iter().for_each(|(_, endpoint)| scheduler.handle_replayed(endpoint, now));
             }
@@ -168,6 +170,18 @@ impl Dispatcher {
             }
             Command::Stop(reply) => self.stopping = Some(reply),
         }
+    }
+
+    /// An event is durable: for [`Command::Accepted`], by itself. How many of its deliveries may go soon; for the
+    /// others it need not be kept in memory.
+    pub fn handle_accepted(&mut self, event: &Event) -> usize {
+        let key = event.draft.key.as_deref();
+        let mut soon = 0;
+        for (slot, endpoint) in (0_u16..).zip(&event.draft.endpoints) {
+            let id = event.id.delivery(slot);
+            soon += usize::from(self.scheduler.handle_accepted(id, endpoint, event.received_at, key));
+        }
+        soon
     }
 
     /// Compares the wall clock with the steady one; to be called often. When the wall clock was set, every wait
@@ -221,13 +235,6 @@ impl Dispatcher {
     #[must_use]
     pub fn standing(&self, endpoint: &Name) -> Option<Standing> {
         self.scheduler.standing(endpoint)
-    }
-
-    fn handle_accepted(&mut self, event: &Event) {
-        let key = event.draft.key.as_deref();
-        for (slot, endpoint) in (0_u16..).zip(&event.draft.endpoints) {
-            self.scheduler.handle_accepted(event.id.delivery(slot), endpoint, event.received_at, key);
-        }
     }
 
     /// Decided here. Released when the decision is on disk.

@@ -79,12 +79,15 @@ impl Driver {
                 () = tokio::time::sleep(self.sleep(now)) => {}
             }
             let now = self.now();
-            for command in batch.drain(..) {
-                if let Command::Accepted(events) = &command {
-                    events.iter().for_each(|(event, _)| self.recent.add(Arc::clone(event)));
-                }
-                self.dispatcher.handle(now, command);
-            }
+            batch.drain(..).for_each(|command| self.tell(now, command));
+        }
+    }
+
+    fn tell(&mut self, now: Timestamp, command: Command) {
+        let Command::Accepted(events) = command else { return self.dispatcher.handle(now, command) };
+        for (event, _place) in events {
+            let takers = self.dispatcher.handle_accepted(&event);
+            self.recent.add(event, takers);
         }
     }
 

@@ -8,23 +8,24 @@
 //! A delivery sent while the circuit is not closed is a probe: if it fails it spends none of its attempts.
 //! No delivery ages while its endpoint cannot take it: age counts from when the endpoint last came back.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::jumps::Jumps;
 use super::lines::{Freed, Lines};
 use super::queue::Queue;
-use super::view::{LaneView, On};
 use super::{Active, Fresh, Limits, Lot, Refill};
 use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
-use crate::core::breaker::{Admission, Breaker, Circuit, Sign, Verdict};
+use crate::core::breaker::{Admission, Breaker, Sign, Verdict};
 use crate::core::delivery::{Reason, Step};
-use crate::core::endpoint::Endpoint;
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::mutant::{self, Mutant};
+use crate::core::name::Name;
 use crate::core::rate::Bucket;
-use crate::core::retry::Failed;
+use crate::core::retry::{Failed, RetryPolicy};
 use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
 use crate::core::window::Window;
@@ -62,7 +63,7 @@ pub(super) struct Flight {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) endpoint: Endpoint,
+    pub(super) name: Name,
     pub(super) in_turn: bool,
     /// Whether it stands among those who had more than their share.
     pub(super) is_deferred: bool,
@@ -78,8 +79,10 @@ pub(super) struct Lane {
     first_flights: BTreeSet<EventId>,
     in_flight: usize,
     waiting_goes_next: bool,
+    retry: RetryPolicy,
     breaker: Breaker,
     window: Window,
+    concurrency_max: usize,
     bucket: Option<Bucket>,
     pause: Option<Pause>,
     held_since: Timestamp,
@@ -96,6 +99,7 @@ impl Lane {
         let lines = Lines::new(endpoint.order, endpoint.order_hold_max, limits.active_max);
         let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
+            name: endpoint.name,
             in_turn: false,
             is_deferred: false,
             alarm: None,
@@ -107,8 +111,10 @@ impl Lane {
             first_flights: BTreeSet::new(),
             in_flight: 0,
             waiting_goes_next: false,
-            breaker: Breaker::new(endpoint.breaker.clone(), standing.circuit),
+            retry: endpoint.retry,
+            breaker: Breaker::new(endpoint.breaker, standing.circuit),
             window: Window::new(endpoint.concurrency),
+            concurrency_max: endpoint.concurrency.max,
             bucket: endpoint.rate.map(Bucket::new),
             pause: standing.pause.filter(|_| !mutant::is(Mutant::PauseForgotten)),
             held_since: standing.available_since,
@@ -116,12 +122,15 @@ impl Lane {
             available_since: standing.available_since,
             probed: None,
             jumps: Jumps::default(),
-            endpoint,
         }
     }
 
-    pub(super) fn push_fresh(&mut self, active: Active) {
-        self.queue.push_fresh(active, self.cancelling.contains_key(&active.id));
+    /// A new event's delivery; its key only matters where an order is kept by it. Whether it may go soon.
+    pub(super) fn accept(&mut self, id: DeliveryId, received_at: Timestamp, key: Option<&str>) -> bool {
+        let key = key.filter(|_| self.lines.are_by_key()).map(KeyTag::of);
+        let active = Active::fresh(id, received_at, key);
+        let is_held = self.queue.push_fresh(active, self.cancelling.contains_key(&active.id));
+        is_held || (self.pause.is_none() && self.breaker.is_closed())
     }
 
     /// Holds a waiting delivery, or leaves it to the journal if earlier ones fill the lane.
@@ -281,7 +290,7 @@ impl Lane {
         }
         let was_full = self.in_flight >= self.window.limit();
         // Without a breaker an endpoint that was resumed gets few at first, but they spend their attempts.
-        let is_spared = probe && self.endpoint.breaker.is_some();
+        let is_spared = probe && self.breaker.opens();
         Flight { active, first_time, is_probe: probe, is_spared, out_of_order, sent_at: now, was_full }
     }
 
@@ -311,8 +320,8 @@ impl Lane {
                     self.hold(now, retry_after);
                 }
                 match flight.is_spared && !mutant::is(Mutant::ProbeSpendsAttempt) {
-                    true => self.endpoint.retry.after_probe(now, failed, rng),
-                    false => self.endpoint.retry.after_failure(now, failed, rng),
+                    true => self.retry.after_probe(now, failed, rng),
+                    false => self.retry.after_failure(now, failed, rng),
                 }
             }
         }
@@ -410,7 +419,7 @@ impl Lane {
         if mutant::is(Mutant::SilenceIgnored) {
             return;
         }
-        let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.endpoint.retry.retry_after_max);
+        let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.retry.retry_after_max);
         if self.held_until <= now {
             self.held_since = now;
         }
@@ -421,7 +430,7 @@ impl Lane {
     /// Until when it is to be left alone. Further away than anybody may ask for: a clock that was set back while
     /// nobody ran.
     fn silence(&self, now: Timestamp) -> Option<Timestamp> {
-        let longest = now.after(self.endpoint.retry.retry_after_max);
+        let longest = now.after(self.retry.retry_after_max);
         Some(self.held_until).filter(|until| *until > now && *until <= longest)
     }
 
@@ -460,7 +469,7 @@ impl Lane {
     /// Whether a turn could be of use: there is something, and a slot for it.
     pub(super) fn may_send(&self) -> bool {
         let has_some = !self.queue.is_empty() || !self.early.is_empty() || self.lines.next_expiry().is_some();
-        has_some && self.pause.is_none() && self.in_flight < self.endpoint.concurrency.max
+        has_some && self.pause.is_none() && self.in_flight < self.concurrency_max
     }
 
     pub(super) const fn in_flight(&self) -> usize {
@@ -478,7 +487,7 @@ impl Lane {
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {
-        let endpoint = self.endpoint.name.clone();
+        let endpoint = self.name.clone();
         if let Some((key, after, limit)) = self.lines.next_refill() {
             return Some(Refill::Line { endpoint, key, after, limit });
         }
@@ -533,57 +542,6 @@ impl Lane {
             circuit: self.breaker.circuit(),
             held_until: self.held_until,
             available_since: self.available_since,
-        }
-    }
-
-    pub(super) fn view(&self, now: Timestamp) -> LaneView {
-        LaneView {
-            endpoint: self.endpoint.name.clone(),
-            in_flight: self.in_flight,
-            fresh: self.queue.fresh_len() + self.lines.untried(),
-            waiting: self.queue.waiting_len() + self.aside(),
-            behind: self.queue.is_behind(),
-            held_until: self.silence(now),
-            window: self.window.limit(),
-            lines: self.lines.held(),
-            rate_next_at: self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)),
-            standing: self.standing(),
-        }
-    }
-
-    /// What a delivery that is not on its way waits for, as far as the endpoint as a whole holds it back.
-    pub(super) fn blocked(&self, now: Timestamp) -> Option<(On, Timestamp)> {
-        if let Some(pause) = &self.pause {
-            return Some((On::Pause { cause: pause.cause }, pause.since));
-        }
-        match self.breaker.circuit() {
-            Circuit::Open { since, cause, probe_at, .. } => return Some((On::Circuit { cause, probe_at }, since)),
-            Circuit::HalfOpen { since, allowed } => return Some((On::Ramp { allowed }, since)),
-            Circuit::Closed => {}
-        }
-        self.silence(now).map(|until| (On::Silence { until }, self.held_since))
-    }
-
-    /// What a delivery waits for that the endpoint as a whole does not hold back.
-    pub(super) fn waits(&self, now: Timestamp, id: DeliveryId, due: Timestamp) -> On {
-        let aside = self.early.get(&id).copied().or_else(|| self.lines.find_aside(id).copied());
-        let held = self.queue.find(id).or(aside);
-        let due = held.map_or(due, |active| active.due);
-        if due > now {
-            return On::Due { at: due };
-        }
-        let Some(active) = held else { return On::Journal };
-        let before = self.lines.tag(&active).and_then(|tag| self.lines.before(tag, id, self.available_since));
-        if let Some((behind, until)) = before {
-            return On::Line { behind, until };
-        }
-        let limit = self.window.limit();
-        if self.in_flight >= limit {
-            return On::Window { limit };
-        }
-        match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
-            Some(next_at) => On::Rate { next_at },
-            None => On::Turn { ahead: (self.queue.fresh_len() + self.queue.waiting_len()).saturating_sub(1) },
         }
     }
 

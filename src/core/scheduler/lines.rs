@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::hash::OwnMap;
 use super::{Active, Fresh};
 use crate::core::endpoint::Order;
 use crate::core::event::KeyTag;
@@ -31,7 +32,7 @@ pub(super) struct Lines {
     hold_max: Duration,
     lines: HashMap<KeyTag, Line>,
     /// What was set aside, over all lines; whether for the first time.
-    aside: HashMap<DeliveryId, (Active, bool)>,
+    aside: OwnMap<DeliveryId, (Active, bool)>,
     /// When to look whether a failing delivery has held its line for too long.
     holds: BTreeSet<(Timestamp, KeyTag, DeliveryId)>,
     /// How many of those set aside are first-time ones.
@@ -80,7 +81,7 @@ impl Lines {
             order,
             hold_max,
             lines: HashMap::new(),
-            aside: HashMap::new(),
+            aside: OwnMap::default(),
             holds: BTreeSet::new(),
             untried: 0,
             untried_max,

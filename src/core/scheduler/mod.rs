@@ -15,23 +15,25 @@
 //! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
 //! ([`Scheduler::handle_clock_jump`]).
 
+mod hash;
 mod jumps;
 mod lane;
 mod lines;
 mod queue;
 mod view;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::core::attempt::Attempt;
 use crate::core::delivery::{Delivery, Reason, Step};
-use crate::core::endpoint::{Endpoint, Order};
+use crate::core::endpoint::Endpoint;
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::mutant::{self, Mutant};
 use crate::core::name::Name;
 use crate::core::standing::{Pause, Standing};
 use crate::core::timestamp::Timestamp;
+use hash::OwnMap;
 use lane::{Flight, Lane, Take};
 pub use view::{LaneView, On, Wait};
 
@@ -185,14 +187,14 @@ struct Departed {
 pub struct Scheduler {
     limits: Limits,
     lanes: Vec<Lane>,
-    by_name: HashMap<Name, usize>,
+    by_name: OwnMap<Name, usize>,
     /// Lanes that may have something to send, each at most once, next in turn first.
     turn: VecDeque<usize>,
     /// Lanes that had more than their share of the slots when it was their turn.
     deferred: VecDeque<usize>,
     /// When to look at a lane again, at most one per lane.
     alarms: BTreeSet<(Timestamp, usize)>,
-    flights: HashMap<DeliveryId, Departed>,
+    flights: OwnMap<DeliveryId, Departed>,
     /// Lanes with something on its way.
     busy: usize,
     /// Lanes that want more from the journal.
@@ -219,7 +221,7 @@ impl Scheduler {
             turn: VecDeque::new(),
             deferred: VecDeque::new(),
             alarms: BTreeSet::new(),
-            flights: HashMap::new(),
+            flights: OwnMap::default(),
             busy: 0,
             hungry,
             changed: BTreeSet::new(),
@@ -227,12 +229,16 @@ impl Scheduler {
         }
     }
 
-    /// An event was committed with a delivery to `endpoint`.
-    pub fn handle_accepted(&mut self, id: DeliveryId, endpoint: &Name, received_at: Timestamp, key: Option<&str>) {
-        self.with_lane(endpoint, |lane| {
-            let key = key.filter(|_| lane.endpoint.order == Order::Key).map(KeyTag::of);
-            lane.push_fresh(Active::fresh(id, received_at, key));
-        });
+    /// An event was committed with a delivery to `endpoint`. Whether it may go soon; otherwise it is left to the
+    /// journal behind others of an endpoint that takes nothing, and its event need not be kept in memory for it.
+    pub fn handle_accepted(
+        &mut self,
+        id: DeliveryId,
+        endpoint: &Name,
+        received_at: Timestamp,
+        key: Option<&str>,
+    ) -> bool {
+        self.with_lane(endpoint, |lane| lane.accept(id, received_at, key)).unwrap_or(false)
     }
 
     /// A replay made a delivery of an old event to `endpoint`, due at once.
@@ -264,7 +270,7 @@ impl Scheduler {
             match lane.take(now) {
                 Take::Send(flight) => {
                     self.busy += usize::from(lane.in_flight() == 1);
-                    let endpoint = lane.endpoint.name.clone();
+                    let endpoint = lane.name.clone();
                     return Some(self.send(index, endpoint, flight));
                 }
                 Take::Wait { until } => self.set_alarm(index, until),
@@ -306,7 +312,7 @@ impl Scheduler {
     pub fn poll_standing(&mut self) -> Option<(Name, Standing)> {
         let lane = self.lanes.get_mut(self.changed.pop_first()?)?;
         lane.has_news = false;
-        Some((lane.endpoint.name.clone(), lane.standing()))
+        Some((lane.name.clone(), lane.standing()))
     }
 
     /// The journal's answer to a [`Refill::Fresh`].
@@ -439,7 +445,7 @@ impl Scheduler {
 
     /// For each endpoint, the event up to which every first attempt is journaled: where a restart begins.
     pub fn marks(&self) -> impl Iterator<Item = (&Name, EventId)> {
-        self.lanes.iter().map(|lane| (&lane.endpoint.name, lane.mark()))
+        self.lanes.iter().map(|lane| (&lane.name, lane.mark()))
     }
 
     /// How each lane stands.
@@ -478,13 +484,12 @@ impl Scheduler {
         Some(Wait { on, since: since.min(now) })
     }
 
-    fn with_lane(&mut self, endpoint: &Name, change: impl FnOnce(&mut Lane)) {
+    fn with_lane<T>(&mut self, endpoint: &Name, change: impl FnOnce(&mut Lane) -> T) -> Option<T> {
         // An endpoint that the config no longer names has no lane: its deliveries stay parked in the journal.
-        let Some(index) = self.by_name.get(endpoint).copied() else { return };
-        if let Some(lane) = self.lanes.get_mut(index) {
-            change(lane);
-        }
+        let index = self.by_name.get(endpoint).copied()?;
+        let said = self.lanes.get_mut(index).map(change);
         self.look_at(index);
+        said
     }
 
     /// Something about the lane changed: give it a turn, let it ask for more, have its standing remembered.

@@ -5,8 +5,9 @@
 //! replays) are the earliest due; later ones may stand in the journal only. Absent: when anything may go,
 //! which is the lane's matter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::hash::OwnMap;
 use super::{Active, Fresh};
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::timestamp::Timestamp;
@@ -24,7 +25,7 @@ pub(super) struct Queue {
     behind: Option<EventId>,
     waiting: BTreeSet<Active>,
     /// The due time of each of `waiting`.
-    dues: HashMap<DeliveryId, Timestamp>,
+    dues: OwnMap<DeliveryId, Timestamp>,
     /// Waiting deliveries due at or after this may stand in the journal only.
     horizon: Option<Timestamp>,
     /// The earliest one left to the journal while the journal was being asked.
@@ -45,7 +46,7 @@ impl Queue {
             after: mark,
             behind: Some(EventId::MIN),
             waiting: BTreeSet::new(),
-            dues: HashMap::new(),
+            dues: OwnMap::default(),
             horizon: Some(Timestamp::ZERO),
             missed: None,
             asking_fresh: None,
@@ -53,20 +54,22 @@ impl Queue {
         }
     }
 
-    /// A new event's delivery. `is_gone`: it is being cancelled.
-    pub(super) fn push_fresh(&mut self, active: Active, is_gone: bool) {
+    /// A new event's delivery. `is_gone`: it is being cancelled. Whether it is held; otherwise it is not wanted, or
+    /// stands in the journal only.
+    pub(super) fn push_fresh(&mut self, active: Active, is_gone: bool) -> bool {
         let event = active.id.event;
         if event <= self.after {
-            return; // a refill has already brought it
+            return true; // a refill has already brought it
         }
         if self.behind.is_some() || self.fresh.len() >= self.fresh_max {
             self.behind = self.behind.max(Some(event));
-        } else {
-            self.after = event;
-            if !is_gone {
-                self.fresh.push_back(active);
-            }
+            return false;
         }
+        self.after = event;
+        if !is_gone {
+            self.fresh.push_back(active);
+        }
+        !is_gone
     }
 
     /// A first-time delivery that was set aside may go.

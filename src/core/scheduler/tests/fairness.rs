@@ -52,7 +52,9 @@ fn retries_and_first_attempts_alternate_while_there_are_both() {
     scheduler.handle_replayed(&name(0), NOW);
     assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
     scheduler.handle_waiting(NOW, &name(0), &retries, true);
-    ids[30..].iter().for_each(|id| scheduler.handle_accepted(id.delivery(0), &name(0), NOW, None));
+    for id in &ids[30..] {
+        scheduler.handle_accepted(id.delivery(0), &name(0), NOW, None);
+    }
     let mut attempts = vec![];
     while let Some(sent) = scheduler.poll_dispatch(NOW) {
         attempts.push(sent.attempt);
@@ -113,7 +115,9 @@ proptest! {
         let mut scheduler = Scheduler::new(limits(10_000), vec![lot(limited)]);
         feed_nothing(&mut scheduler);
         let many = ids(200);
-        many.iter().for_each(|id| scheduler.handle_accepted(id.delivery(0), &name(0), NOW, None));
+        for id in &many {
+            scheduler.handle_accepted(id.delivery(0), &name(0), NOW, None);
+        }
         let (mut now, mut departed) = (NOW, vec![]);
         while departed.len() < many.len() {
             while let Some(sent) = scheduler.poll_dispatch(now) {

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::core::breaker::BreakerPolicy;
+use crate::core::endpoint::Order;
 
 /// A moment of a process's work.
 #[derive(Debug, Clone, Copy)]
