@@ -238,10 +238,14 @@ impl Dispatcher {
     }
 
     /// Decided here. Released when the decision is on disk.
-    fn handle_attempted(&mut self, now: Timestamp, about: &About, attempt: Attempt) {
+    fn handle_attempted(&mut self, now: Timestamp, about: &About, mut attempt: Attempt) {
         let id = about.delivery;
         let Some(transition) = self.scheduler.handle_outcome(now, id, &attempt, &mut self.rng) else { return };
-        let Transition { step, reason, .. } = transition;
+        let Transition { step, reason, sent_at, .. } = transition;
+        if sent_at.since(attempt.started_at).max(attempt.started_at.since(sent_at)) >= JUMP_MIN {
+            // The clock was set meanwhile: what is stored is by one clock, or its wait would be reckoned wrongly.
+            attempt.started_at = sent_at;
+        }
         telemetry::attempt(about, &attempt, step, reason);
         let settle = Change::Settle(Settlement { id, attempt, step, reason });
         self.work.push_back(Work::Commit(settle, Then::Settled(id)));

@@ -25,6 +25,7 @@ const LATE: u64 = 20_000;
 #[derive(Default)]
 struct Known {
     in_flight: BTreeSet<DeliveryId>,
+    /// Those sent because the circuit was open.
     probes: BTreeSet<DeliveryId>,
     /// Nothing may be sent before then, for the endpoint asked for that.
     silent_until: u64,
@@ -99,7 +100,7 @@ impl Checks {
         self.since.remove(&id);
         let known = self.known(&dispatch.endpoint);
         known.in_flight.insert(id);
-        if dispatch.probe {
+        if matches!(standing.circuit, Circuit::Open { .. }) {
             known.probes.insert(id);
         }
     }
@@ -153,7 +154,7 @@ impl Checks {
         let (most, on_their_way) = match standing.circuit {
             Circuit::Closed => (usize::MAX, 0),
             Circuit::Open { .. } => (1, probes),
-            Circuit::HalfOpen { allowed, .. } => (usize::try_from(allowed).unwrap(), in_flight.max(probes)),
+            Circuit::HalfOpen { allowed, .. } => (usize::try_from(allowed).unwrap(), in_flight),
         };
         let is_right = dispatch.probe == (has_breaker && standing.circuit != Circuit::Closed);
         self.that(is_right, || format!("{}: a probe or none, and {:?}", dispatch.id, standing.circuit));

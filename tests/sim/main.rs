@@ -2,26 +2,33 @@
 //! senders, operators, clocks and crashes made of one seed. The same seed is the same run, to the last step.
 //!
 //! A failing seed is printed; `BACKSTOP_SIM_SEED=<seed> cargo test --test sim chaos -- --nocapture` runs it alone
-//! and prints every step.
+//! and prints every step; `<first>..<last>` runs as many as wanted.
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod check;
 mod far;
+#[cfg(feature = "test-mutants")]
+mod mutants;
 mod plan;
 mod process;
 mod truth;
 mod world;
 
+use std::ops::Range;
+
 use plan::Plan;
 use world::{Report, run};
 
-/// Runs a plan for each seed, or for the one that is asked for; what all of them came to.
-fn run_all(seeds: std::ops::Range<u64>, plan: fn(u64) -> Plan) -> Vec<Report> {
-    let asked = std::env::var("BACKSTOP_SIM_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seeds: Vec<u64> = asked.map_or(seeds.collect(), |seed| vec![seed]);
-    let live = |seed| run(plan(seed), asked.is_some()).unwrap_or_else(|violation| panic!("{violation}"));
-    seeds.into_iter().map(live).collect()
+/// Runs a plan for each seed, or for those that are asked for; what all of them came to.
+fn run_all(seeds: Range<u64>, plan: fn(u64) -> Plan) -> Vec<Report> {
+    let asked = std::env::var("BACKSTOP_SIM_SEED").ok();
+    let seeds = asked.as_deref().map_or(seeds, |asked| {
+        let (from, to) = asked.split_once("..").unwrap_or((asked, asked));
+        from.parse().unwrap()..to.parse::<u64>().unwrap() + 1
+    });
+    let tells = asked.is_some() && seeds.end - seeds.start == 1;
+    seeds.map(|seed| run(plan(seed), tells).unwrap_or_else(|violation| panic!("{violation}"))).collect()
 }
 
 #[test]

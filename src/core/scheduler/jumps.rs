@@ -43,13 +43,17 @@ impl Jumps {
         self.0.push_back(Jump { begins_at: seen_at.shifted(by), by, ends_at: None });
     }
 
-    /// A delivery from the journal, by the clock of now.
+    /// A delivery from the journal, by the clock of now: moved by every jump since it was written.
     fn after(&self, now: Timestamp, active: Active) -> Active {
-        self.0.iter().fold(active, |active, jump| {
+        let mut by = 0;
+        for jump in self.0.iter().rev() {
             let ends_at = jump.ends_at.unwrap_or(now).after(AHEAD_MAX);
-            let is_older = active.since < jump.begins_at || active.since > ends_at;
-            if is_older { active.shifted(jump.by) } else { active }
-        })
+            if (jump.begins_at..=ends_at).contains(&active.since) {
+                break;
+            }
+            by += jump.by;
+        }
+        active.shifted(by)
     }
 
     /// The same, with a due time no further away than was decided: the clock may have been set back before this

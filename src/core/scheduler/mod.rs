@@ -126,6 +126,8 @@ pub struct Transition {
     pub step: Step,
     /// Why.
     pub reason: Reason,
+    /// When the attempt left, by the clock as it is set now.
+    pub sent_at: Timestamp,
 }
 
 /// "Ask the journal for more."
@@ -349,9 +351,10 @@ impl Scheduler {
         let lane = self.lanes.get_mut(index)?;
         let (step, reason) = lane.decide(now, &departed.flight, attempt, rng);
         departed.decided = Some(step);
+        let sent_at = departed.flight.sent_at;
         // The circuit may admit others now, though this one's slot is not free yet.
         self.look_at(index);
-        Some(Transition { id, step, reason })
+        Some(Transition { id, step, reason, sent_at })
     }
 
     /// The transition of `id` is on disk: its slot is free.
