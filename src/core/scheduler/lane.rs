@@ -420,10 +420,11 @@ impl Lane {
             return;
         }
         let span = retry_after.unwrap_or(HOLD_DEFAULT).min(self.retry.retry_after_max);
-        if self.held_until <= now {
+        let before = self.silence(now);
+        if before.is_none() {
             self.held_since = now;
         }
-        self.held_until = self.held_until.max(now.after(span));
+        self.held_until = before.unwrap_or_default().max(now.after(span));
         self.has_news |= span >= HOLD_REMEMBERED_MIN;
     }
 
