@@ -121,7 +121,7 @@ async fn measure(fan_out: usize, bare: f64) {
         sinks.push(serve(StatusCode::OK).await);
     }
     let addrs: Vec<SocketAddr> = sinks.iter().map(|(addr, _)| *addr).collect();
-    let gateway = Gateway::start(&flow(&addrs));
+    let gateway = Gateway::start(&flow(&addrs), support::folder());
     let began = support::now();
     let cpu_before = gateway.cpu();
     let load = load(gateway.addr).await;

@@ -59,9 +59,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it; `flow` is the part of its config that says which endpoints and routes there are.
-    pub(crate) fn start(flow: &str) -> Self {
-        let folder = super::folder();
+    /// Starts it in `folder`; `flow` is the part of its config that says which endpoints and routes there are.
+    pub(crate) fn start(flow: &str, folder: tempfile::TempDir) -> Self {
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [journal]\ndir = \"journal\"\n[sources.flyflow]\npreset = \"flyflow\"\n{flow}"

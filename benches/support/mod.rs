@@ -80,3 +80,11 @@ pub(crate) fn folder() -> tempfile::TempDir {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     tempfile::Builder::new().prefix("bench-").tempdir_in(target).expect("a folder")
 }
+
+/// A folder in memory where the machine has such a place: for what is not about the disk, whose own moods would hide it.
+#[allow(dead_code, reason = "for the benches that are not about the disk")]
+pub(crate) fn folder_in_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let named = tempfile::Builder::new().prefix("backstop-bench-").tempdir_in(memory);
+    named.unwrap_or_else(|_| folder())
+}
