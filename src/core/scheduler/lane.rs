@@ -146,7 +146,9 @@ impl Lane {
         if !mutant::is(Mutant::RetryHoldsNobody) {
             self.lines.note_waiting(&active);
         }
-        self.queue.insert_waiting(active, self.aside());
+        if let Some(left) = self.queue.insert_waiting(active, self.aside()) {
+            self.lines.note_left(&left);
+        }
     }
 
     /// A replay made something, due now, that stands in the journal only.
@@ -400,7 +402,7 @@ impl Lane {
 
     pub(super) fn begin_cancel(&mut self, id: DeliveryId) {
         let held = self.queue.remove(id).or_else(|| self.early.remove(&id)).or_else(|| self.lines.take_aside(id));
-        let tag = held.map_or_else(|| self.lines.tag_of(id), |active| self.lines.tag(&active));
+        let tag = held.map_or_else(|| self.lines.tag_of_left(id), |active| self.lines.tag(&active));
         self.cancelling.insert(id, tag);
     }
 

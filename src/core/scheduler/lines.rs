@@ -33,6 +33,8 @@ pub(super) struct Lines {
     lines: HashMap<KeyTag, Line>,
     /// What was set aside, over all lines; whether for the first time.
     aside: OwnMap<DeliveryId, (Active, bool)>,
+    /// Waiting ones that are known and stand in the journal only.
+    waiting_left: OwnMap<DeliveryId, KeyTag>,
     /// When to look whether a failing delivery has held its line for too long.
     holds: BTreeSet<(Timestamp, KeyTag, DeliveryId)>,
     /// How many of those set aside are first-time ones.
@@ -82,6 +84,7 @@ impl Lines {
             hold_max,
             lines: HashMap::new(),
             aside: OwnMap::default(),
+            waiting_left: OwnMap::default(),
             holds: BTreeSet::new(),
             untried: 0,
             untried_max,
@@ -113,6 +116,7 @@ impl Lines {
     /// A waiting delivery is held in memory from now on: those behind it wait.
     pub(super) fn note_waiting(&mut self, active: &Active) {
         let Some(tag) = self.tag(active) else { return };
+        self.waiting_left.remove(&active.id);
         let line = self.lines.entry(tag).or_default();
         line.known.insert(active.id);
         if let Some(tried_at) = active.tried_at {
@@ -158,6 +162,7 @@ impl Lines {
 
     /// It was taken out for good. Those set aside who may go now.
     pub(super) fn forget(&mut self, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
+        self.waiting_left.remove(&id);
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         line.known.remove(&id);
         line.passed.remove(&id);
@@ -172,9 +177,16 @@ impl Lines {
         }
     }
 
-    /// The line of a delivery that is known here though it is not held: it was left to the journal.
-    pub(super) fn tag_of(&self, id: DeliveryId) -> Option<KeyTag> {
-        self.lines.iter().find(|(_, line)| line.known.contains(&id)).map(|(tag, _)| *tag)
+    /// A waiting delivery is left to the journal. It keeps its place: those behind it wait.
+    pub(super) fn note_left(&mut self, active: &Active) {
+        if let Some(tag) = self.tag(active) {
+            self.waiting_left.insert(active.id, tag);
+        }
+    }
+
+    /// The line of a waiting delivery that was left to the journal.
+    pub(super) fn tag_of_left(&self, id: DeliveryId) -> Option<KeyTag> {
+        self.waiting_left.get(&id).copied()
     }
 
     /// It is set aside until it is first. Left to the journal if too many first-time ones are.

@@ -83,16 +83,18 @@ impl Queue {
         is_latest && self.horizon.is_some_and(|horizon| due >= horizon)
     }
 
-    /// Holds a waiting delivery; the latest is left to the journal if there are too many, `others` held elsewhere.
-    pub(super) fn insert_waiting(&mut self, active: Active, others: usize) {
+    /// Holds a waiting delivery. If there are too many, `others` held elsewhere, the latest is left to the journal: that
+    /// one.
+    pub(super) fn insert_waiting(&mut self, active: Active, others: usize) -> Option<Active> {
         self.waiting.insert(active);
         self.dues.insert(active.id, active.due);
-        if self.waiting.len() + others > self.waiting_max
-            && let Some(last) = self.waiting.pop_last()
-        {
-            self.dues.remove(&last.id);
-            self.leave_to_journal(last.due);
+        if self.waiting.len() + others <= self.waiting_max {
+            return None;
         }
+        let last = self.waiting.pop_last()?;
+        self.dues.remove(&last.id);
+        self.leave_to_journal(last.due);
+        Some(last)
     }
 
     /// Something waits from `due` on that stands in the journal only.
