@@ -242,6 +242,8 @@ secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
 retry = {{ initial = "50ms", interval_max = "500ms" }}
 [endpoints.bad]
 url = "http://{sink}/bad"
+breaker = "off"
+permanent = [422]
 secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
 retry = {{ initial = "50ms", interval_max = "500ms", attempts_max = 4 }}
 [[routes]]

@@ -63,7 +63,7 @@ impl Sink {
             let is_good = request.first_line.starts_with("POST /good ");
             let status = match rng.u8(..100) {
                 0..50 if !is_good => "500 Internal Server Error",
-                50..53 if !is_good => "410 Gone",
+                50..53 if !is_good => "422 Unprocessable Content",
                 _ => "200 OK",
             };
             if status == "200 OK" {
