@@ -227,6 +227,16 @@ impl Breaker {
         matches!(self.circuit, Circuit::Open { .. })
     }
 
+    /// Whether what was seen last can be the fault of what was sent, and not only of the endpoint: it got there, and was
+    /// not answered by something in front of the endpoint.
+    pub(crate) const fn may_blame_delivery(&self) -> bool {
+        match self.circuit {
+            Circuit::Open { sign: Sign::Status(status), .. } => !matches!(status, 502..=504),
+            Circuit::Open { sign: Sign::Failure(class), .. } => class.sent_whole(),
+            Circuit::Closed | Circuit::HalfOpen { .. } => true,
+        }
+    }
+
     /// Whether it ever does.
     pub(crate) const fn opens(&self) -> bool {
         self.policy.is_some()

@@ -26,6 +26,12 @@ pub enum Mutant {
     SilenceIgnored,
     /// A pause does not survive a restart.
     PauseForgotten,
+    /// As many go at a time as may at most, whatever the window says.
+    WindowIgnored,
+    /// As many go as want to.
+    RateIgnored,
+    /// After a restart every circuit is closed.
+    CircuitForgotten,
     /// Waits do not move along when the wall clock is set.
     ClockJumpIgnored,
 }

@@ -23,7 +23,7 @@ use crate::core::id::{DeliveryId, EventId};
 use crate::core::mutant::{self, Mutant};
 use crate::core::name::Name;
 use crate::core::scheduler::{Active, Dispatch, Fresh, LaneView, Limits, Lot, Refill, Scheduler, Transition, Wait};
-use crate::core::standing::{Pause, Standing};
+use crate::core::standing::Pause;
 use crate::core::timestamp::{Timestamp, duration_millis};
 use crate::journal::{Change, Journal, JournalError, Receipt, Settlement};
 use crate::telemetry::{self, About};
@@ -231,10 +231,10 @@ impl Dispatcher {
         self.scheduler.marks()
     }
 
-    /// How an endpoint stands; `None` if the config does not name it.
+    /// How an endpoint's lane stands; `None` if the config does not name it.
     #[must_use]
-    pub fn standing(&self, endpoint: &Name) -> Option<Standing> {
-        self.scheduler.standing(endpoint)
+    pub fn lane(&self, now: Timestamp, endpoint: &Name) -> Option<LaneView> {
+        self.scheduler.lane(now, endpoint)
     }
 
     /// Decided here. Released when the decision is on disk.
@@ -299,9 +299,11 @@ impl Dispatcher {
             let stand = Change::Stand { endpoint, standing };
             self.work.push_back(Work::Commit(stand, Then::Stood(reply)));
         }
-        // Nothing has changed: it stands on disk as asked.
-        if let Some((_, reply)) = reply {
-            let _heard = reply.send(Ok(())).is_ok();
+        // Nothing has changed, but what it was changed to before may still be on its way to the disk.
+        if let Some((endpoint, reply)) = reply
+            && let Some(standing) = self.scheduler.standing(&endpoint)
+        {
+            self.work.push_back(Work::Commit(Change::Stand { endpoint, standing }, Then::Stood(Some(reply))));
         }
     }
 }

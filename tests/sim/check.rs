@@ -9,7 +9,7 @@ use backstop::core::delivery::{Delivery, Reason, State};
 use backstop::core::endpoint::Endpoint;
 use backstop::core::id::DeliveryId;
 use backstop::core::name::Name;
-use backstop::core::scheduler::{Dispatch, Limits};
+use backstop::core::scheduler::{Dispatch, LaneView, Limits};
 use backstop::core::standing::Standing;
 use backstop::core::timestamp::duration_millis;
 use backstop::journal::Journal as _;
@@ -19,7 +19,7 @@ use super::plan::MINUTE;
 use super::truth::Truth;
 
 /// How late an attempt to the endpoint that is always well may be, if nothing but the gateway keeps it back.
-const LATE: u64 = 20_000;
+const LATE: u64 = 3_000;
 
 /// What is known of one endpoint, beyond what the journal says.
 #[derive(Default)]
@@ -84,7 +84,8 @@ impl Checks {
     }
 
     /// An attempt leaves.
-    pub(crate) fn departed(&mut self, now: u64, dispatch: &Dispatch, standing: &Standing, truth: &Truth) {
+    pub(crate) fn departed(&mut self, now: u64, dispatch: &Dispatch, lane: &LaneView, truth: &Truth) {
+        let circuit = lane.standing.circuit;
         let id = dispatch.id;
         let Some(delivery) = truth.deliveries.get(&id) else {
             return self.that(false, || format!("{id} was sent and is not in the journal"));
@@ -94,13 +95,18 @@ impl Checks {
         self.that(dispatch.attempt == made + 1, || format!("{id}: attempt {} after {made}", dispatch.attempt));
         self.keeps_its_line(now, dispatch, delivery, truth);
         self.keeps_limits(now, dispatch);
-        self.keeps_to_the_circuit(dispatch, standing);
+        self.keeps_to_the_circuit(dispatch, circuit);
+        let in_flight = self.known(&dispatch.endpoint).in_flight.len();
+        let fits = in_flight < lane.window || matches!(circuit, Circuit::Open { .. });
+        self.that(fits, || {
+            format!("{in_flight} and one more on their way to {}: its window is {}", lane.endpoint, lane.window)
+        });
         self.is_due(now, id, &dispatch.endpoint);
         self.first_sent.entry(id).or_insert(now);
         self.since.remove(&id);
         let known = self.known(&dispatch.endpoint);
         known.in_flight.insert(id);
-        if matches!(standing.circuit, Circuit::Open { .. }) {
+        if matches!(circuit, Circuit::Open { .. }) {
             known.probes.insert(id);
         }
     }
@@ -148,16 +154,16 @@ impl Checks {
     }
 
     /// Promise 5: while the circuit is open one probe at a time goes, and nothing else.
-    fn keeps_to_the_circuit(&mut self, dispatch: &Dispatch, standing: &Standing) {
+    fn keeps_to_the_circuit(&mut self, dispatch: &Dispatch, circuit: Circuit) {
         let (rules, known) = &self.endpoints[&dispatch.endpoint];
         let (probes, in_flight, has_breaker) = (known.probes.len(), known.in_flight.len(), rules.breaker.is_some());
-        let (most, on_their_way) = match standing.circuit {
+        let (most, on_their_way) = match circuit {
             Circuit::Closed => (usize::MAX, 0),
             Circuit::Open { .. } => (1, probes),
             Circuit::HalfOpen { allowed, .. } => (usize::try_from(allowed).unwrap(), in_flight),
         };
-        let is_right = dispatch.probe == (has_breaker && standing.circuit != Circuit::Closed);
-        self.that(is_right, || format!("{}: a probe or none, and {:?}", dispatch.id, standing.circuit));
+        let is_right = dispatch.probe == (has_breaker && circuit != Circuit::Closed);
+        self.that(is_right, || format!("{}: a probe or none, and {:?}", dispatch.id, circuit));
         self.that(on_their_way < most, || format!("{}: {on_their_way} are on their way already", dispatch.id));
     }
 
@@ -225,6 +231,12 @@ impl Checks {
             known.silent_until = 0;
             known.departures.clear();
         }
+    }
+
+    /// A new process begins as the endpoint stood.
+    pub(crate) fn began(&mut self, endpoint: &Endpoint, on_disk: &Standing, standing: &Standing) {
+        let is_same = standing.circuit == on_disk.circuit || endpoint.breaker.is_none();
+        self.that(is_same, || format!("{} has forgotten its circuit over a restart", endpoint.name));
     }
 
     /// A new process runs. Where the clock was set since the last one began, times on disk are by another clock:

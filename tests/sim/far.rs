@@ -46,6 +46,7 @@ impl Far {
             Mode::Fails => (answer(500, None), soon),
             Mode::Slow => (answer(200, None), rng.u64(2000..=14_000)),
             Mode::Throttles(seconds) => (answer(429, Some(Duration::from_secs(seconds))), soon),
+            Mode::Away(seconds) => (answer(503, Some(Duration::from_secs(seconds))), soon),
             Mode::Flaky if rng.bool() => (answer(502, None), soon),
             Mode::LosesAnswers => (failure(FailureClass::ResetAfterSent), soon),
             Mode::CollapsesAbove(most) if self.working.len() >= most => (answer(503, None), 10 * soon),

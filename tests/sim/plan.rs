@@ -28,6 +28,8 @@ pub(crate) enum Mode {
     Slow,
     /// Answers 429 and asks for so many seconds of silence.
     Throttles(u64),
+    /// Answers 503 and says in how many seconds to come again.
+    Away(u64),
     /// Every other answer is a failure.
     Flaky,
     /// Does its work, and the answer is lost.
@@ -117,7 +119,7 @@ impl Plan {
             at += rng.u64(2 * HOUR..DAY);
             phases.push((at, Mode::Up));
             at += rng.u64(HOUR..4 * DAY);
-            let down = [Mode::Refuses, Mode::Hangs, Mode::Fails];
+            let down = [Mode::Refuses, Mode::Hangs, Mode::Fails, Mode::Away(rng.u64(1..=600))];
             phases.push((at.min(span), rng.choice(down).unwrap_or(Mode::Fails)));
         }
         // A crash forgets how many failures there were in a row: twice five before the circuit opens, and one more.
@@ -202,6 +204,7 @@ fn troubles(rng: &mut Rng, span: u64) -> Vec<(u64, Mode)> {
             2 => Mode::Hangs,
             3 => Mode::Fails,
             4 => Mode::Slow,
+            5 if rng.bool() => Mode::Away(rng.u64(0..=90)),
             5 => Mode::Throttles(rng.u64(0..=90)),
             6 => Mode::Flaky,
             7 => Mode::LosesAnswers,

@@ -282,6 +282,13 @@ impl World {
         assert!(self.process.is_none());
         let clocks = (self.wall(), Duration::from_millis(self.now));
         self.process = Some(Process::start(&self.journal, &self.far, self.limits, clocks, &mut self.rng));
+        let wall = self.wall();
+        for far in &self.far {
+            let (name, process) = (&far.endpoint.name, self.process.as_ref().unwrap());
+            let (on_disk, standing) =
+                (self.journal.standing(name), process.dispatcher.lane(wall, name).unwrap().standing);
+            self.checks.began(&far.endpoint, &on_disk, &standing);
+        }
         self.checks.restarted(self.now, std::mem::take(&mut self.clock_was_set));
         if self.is_calm {
             self.resume_all();
@@ -522,10 +529,11 @@ impl World {
     }
 
     fn send(&mut self, dispatch: Dispatch) {
-        let standing = self.process().dispatcher.standing(&dispatch.endpoint).unwrap();
+        let wall = self.wall();
+        let lane = self.process().dispatcher.lane(wall, &dispatch.endpoint).unwrap();
         self.note(&[u64::from(dispatch.id.slot), u64::from(dispatch.attempt), u64::from(dispatch.probe)]);
         self.tell(|| format!("  sent {dispatch:?}"));
-        self.checks.departed(self.now, &dispatch, &standing, &self.truth);
+        self.checks.departed(self.now, &dispatch, &lane, &self.truth);
         let (now, started) = (self.now, self.wall().millis());
         let key = self.truth.heads.get(&dispatch.id.event).and_then(|head| head.key.clone());
         let is_fine = dispatch.endpoint.as_str() == "fine";

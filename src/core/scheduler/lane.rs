@@ -18,7 +18,7 @@ use super::lines::{Freed, Lines};
 use super::queue::Queue;
 use super::{Active, Fresh, Limits, Lot, Refill};
 use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
-use crate::core::breaker::{Admission, Breaker, Sign, Verdict};
+use crate::core::breaker::{Admission, Breaker, Circuit, Sign, Verdict};
 use crate::core::delivery::{Reason, Step};
 use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
@@ -112,10 +112,13 @@ impl Lane {
             in_flight: 0,
             waiting_goes_next: false,
             retry: endpoint.retry,
-            breaker: Breaker::new(endpoint.breaker, standing.circuit),
+            breaker: match mutant::is(Mutant::CircuitForgotten) {
+                true => Breaker::new(endpoint.breaker, Circuit::Closed),
+                false => Breaker::new(endpoint.breaker, standing.circuit),
+            },
             window: Window::new(endpoint.concurrency),
             concurrency_max: endpoint.concurrency.max,
-            bucket: endpoint.rate.map(Bucket::new),
+            bucket: endpoint.rate.filter(|_| !mutant::is(Mutant::RateIgnored)).map(Bucket::new),
             pause: standing.pause.filter(|_| !mutant::is(Mutant::PauseForgotten)),
             held_since: standing.available_since,
             held_until: standing.held_until,
@@ -188,7 +191,8 @@ impl Lane {
             Admission::Busy => return Err(Take::Nothing),
         };
         // While it is open, what was on its way before may still fill the window: the probe does not wait for that.
-        if !self.breaker.is_open() && self.in_flight >= self.window.limit() {
+        let is_ignored = mutant::is(Mutant::WindowIgnored);
+        if !self.breaker.is_open() && self.in_flight >= self.window.limit() && !is_ignored {
             return Err(Take::Nothing);
         }
         match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
@@ -208,7 +212,8 @@ impl Lane {
     /// go to see.
     fn choose_probe(&mut self, now: Timestamp) -> Option<(Active, bool)> {
         let (active, first_time) = self.choose(now)?;
-        let tag = self.lines.tag(&active).filter(|_| self.probed == Some(active.id) && !first_time);
+        let may_be_its_fault = self.probed == Some(active.id) && self.breaker.may_blame_delivery();
+        let tag = self.lines.tag(&active).filter(|_| may_be_its_fault && !first_time);
         let freed = tag.map(|tag| self.lines.pass(tag, active.id, now)).unwrap_or_default();
         if freed.is_empty() {
             return Some((active, first_time));
@@ -344,7 +349,8 @@ impl Lane {
             }
             // It refused this delivery as its policy expects: it is there.
             (Outcome::Delivered | Outcome::Permanent, _) => Verdict::Success,
-            (Outcome::Throttled, _) => Verdict::Throttled,
+            // 503 with Retry-After is an outage that says how long it takes.
+            (Outcome::Throttled, sign) if sign.status() != Some(503) => Verdict::Throttled,
             (_, sign) if self.window.has_answered(flight.sent_at) => Verdict::Overload(sign),
             (_, sign) => Verdict::Failure(sign),
         };
@@ -525,7 +531,8 @@ impl Lane {
         }
     }
 
-    pub(super) fn mark(&self) -> EventId {
+    /// Every first attempt of events up to this one is journaled. `newest`: every event up to that was told.
+    pub(super) fn mark(&self, newest: EventId) -> EventId {
         if mutant::is(Mutant::MarkPastFlights) {
             return self.queue.after();
         }
@@ -533,9 +540,11 @@ impl Lane {
         let oldest_flight = self.first_flights.first().copied();
         let aside = self.lines.oldest_untried();
         let oldest = self.queue.oldest_fresh().into_iter().chain(oldest_flight).chain(oldest_cancelling).chain(aside);
+        // Others' events move the mark of an endpoint that gets none: a restart must not walk them all.
+        let known = self.queue.known_to(newest);
         match oldest.min() {
-            Some(oldest) => EventId::from_u128(oldest.as_u128().saturating_sub(1)).min(self.queue.after()),
-            None => self.queue.after(),
+            Some(oldest) => EventId::from_u128(oldest.as_u128().saturating_sub(1)).min(known),
+            None => known,
         }
     }
 

@@ -52,11 +52,18 @@ struct Line {
     /// All that is known of the line: on its way, waiting, set aside.
     known: BTreeSet<DeliveryId>,
     /// Known, not on their way, tried at least once: since when they fail.
-    failing: BTreeMap<DeliveryId, Timestamp>,
+    failing: BTreeMap<DeliveryId, Failing>,
     /// Held the line for too long: nobody waits for these.
     passed: BTreeSet<DeliveryId>,
     flight: Option<DeliveryId>,
     left: Option<Left>,
+}
+
+/// Since when a delivery fails, and when to look whether that is too long.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    since: Timestamp,
+    look_at: Timestamp,
 }
 
 /// First-time deliveries that the queue has given out and that stand in the journal only.
@@ -120,8 +127,12 @@ impl Lines {
         let line = self.lines.entry(tag).or_default();
         line.known.insert(active.id);
         if let Some(tried_at) = active.tried_at {
-            line.failing.insert(active.id, tried_at);
-            self.holds.insert((tried_at.after(self.hold_max), tag, active.id));
+            let look_at = tried_at.after(self.hold_max);
+            let before = line.failing.insert(active.id, Failing { since: tried_at, look_at });
+            if let Some(before) = before {
+                self.holds.remove(&(before.look_at, tag, active.id));
+            }
+            self.holds.insert((look_at, tag, active.id));
         }
     }
 
@@ -143,8 +154,8 @@ impl Lines {
         let line = self.lines.entry(tag).or_default();
         assert!(line.flight.is_none(), "one of a line is on its way at a time");
         line.known.insert(id);
-        line.failing.remove(&id);
         line.flight = Some(id);
+        self.holds_no_more(tag, id);
     }
 
     /// It has landed; `ended` unless it is to be tried again. Those set aside who may go now.
@@ -166,8 +177,15 @@ impl Lines {
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         line.known.remove(&id);
         line.passed.remove(&id);
-        line.failing.remove(&id);
+        self.holds_no_more(tag, id);
         self.next(tag)
+    }
+
+    fn holds_no_more(&mut self, tag: KeyTag, id: DeliveryId) {
+        let Some(line) = self.lines.get_mut(&tag) else { return };
+        if let Some(failing) = line.failing.remove(&id) {
+            self.holds.remove(&(failing.look_at, tag, id));
+        }
     }
 
     /// It was cancelled: what the journal was asked before may still name it.
@@ -225,9 +243,10 @@ impl Lines {
             self.holds.remove(&hold);
             let (_, tag, id) = hold;
             let Some(line) = self.lines.get_mut(&tag) else { continue };
-            let Some(failing_since) = line.failing.get(&id).copied() else { continue };
-            let until = failing_since.max(available_since).after(self.hold_max);
+            let Some(failing) = line.failing.get_mut(&id) else { continue };
+            let until = failing.since.max(available_since).after(self.hold_max);
             if until > now {
+                failing.look_at = until;
                 self.holds.insert((until, tag, id));
             } else {
                 line.passed.insert(id);
@@ -240,11 +259,15 @@ impl Lines {
     /// Lets those pass who wait for `id`, if it has been failing for too long.
     pub(super) fn pass(&mut self, tag: KeyTag, id: DeliveryId, now: Timestamp) -> Vec<Freed> {
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
-        if line.failing.get(&id).is_none_or(|since| since.after(self.hold_max) > now) {
+        if line.failing.get(&id).is_none_or(|failing| failing.since.after(self.hold_max) > now) {
             return Vec::new();
         }
         line.passed.insert(id);
-        self.next(tag)
+        let freed = self.next(tag);
+        if let Some(line) = self.lines.get_mut(&tag).filter(|_| freed.is_empty()) {
+            line.passed.remove(&id);
+        }
+        freed
     }
 
     /// When [`Lines::expire`] may let somebody pass.
@@ -326,7 +349,7 @@ impl Lines {
         let on_its_way = line.flight.filter(|flight| *flight != id);
         let behind = on_its_way.or_else(|| line.first().filter(|first| *first < id))?;
         let failing = line.failing.get(&behind);
-        Some((behind, failing.map(|since| (*since).max(available_since).after(self.hold_max))))
+        Some((behind, failing.map(|failing| failing.since.max(available_since).after(self.hold_max))))
     }
 
     /// A delivery that is set aside.
@@ -339,7 +362,10 @@ impl Lines {
         let holds = std::mem::take(&mut self.holds);
         self.holds = holds.into_iter().map(|(at, tag, id)| (at.shifted(by), tag, id)).collect();
         for line in self.lines.values_mut() {
-            line.failing.values_mut().for_each(|since| *since = since.shifted(by));
+            for failing in line.failing.values_mut() {
+                failing.since = failing.since.shifted(by);
+                failing.look_at = failing.look_at.shifted(by);
+            }
         }
         self.aside.values_mut().for_each(|(active, _)| *active = active.shifted(by));
     }

@@ -205,6 +205,8 @@ pub struct Scheduler {
     changed: BTreeSet<usize>,
     /// The last time that was told.
     seen_at: Timestamp,
+    /// The newest event that was told: none before it is still to be told.
+    newest: EventId,
 }
 
 impl Scheduler {
@@ -228,6 +230,7 @@ impl Scheduler {
             hungry,
             changed: BTreeSet::new(),
             seen_at: Timestamp::ZERO,
+            newest: EventId::MIN,
         }
     }
 
@@ -240,6 +243,7 @@ impl Scheduler {
         received_at: Timestamp,
         key: Option<&str>,
     ) -> bool {
+        self.newest = self.newest.max(id.event);
         self.with_lane(endpoint, |lane| lane.accept(id, received_at, key)).unwrap_or(false)
     }
 
@@ -263,7 +267,8 @@ impl Scheduler {
             // must not hold them all.
             let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
             lane.in_turn = false;
-            if crowded && lane.in_flight() >= (self.limits.in_flight_max / self.busy.max(1)).max(1) {
+            // One share is always left for whoever has nothing on its way yet.
+            if crowded && lane.in_flight() >= (self.limits.in_flight_max / (self.busy + 1)).max(1) {
                 if !std::mem::replace(&mut lane.is_deferred, true) {
                     self.deferred.push_back(index);
                 }
@@ -448,12 +453,19 @@ impl Scheduler {
 
     /// For each endpoint, the event up to which every first attempt is journaled: where a restart begins.
     pub fn marks(&self) -> impl Iterator<Item = (&Name, EventId)> {
-        self.lanes.iter().map(|lane| (&lane.name, lane.mark()))
+        self.lanes.iter().map(|lane| (&lane.name, lane.mark(self.newest)))
     }
 
     /// How each lane stands.
     pub fn lanes(&self, now: Timestamp) -> impl Iterator<Item = LaneView> {
         self.lanes.iter().map(move |lane| lane.view(now))
+    }
+
+    /// How a lane stands; `None` if the endpoint has none.
+    #[must_use]
+    pub fn lane(&self, now: Timestamp, endpoint: &Name) -> Option<LaneView> {
+        let index = self.by_name.get(endpoint).copied()?;
+        self.lanes.get(index).map(|lane| lane.view(now))
     }
 
     /// How an endpoint stands; `None` if it has no lane.
@@ -480,7 +492,7 @@ impl Scheduler {
         }
         let limit = self.limits.in_flight_max;
         let on = match own {
-            On::Turn { .. } if self.flights.len() >= limit => On::Gateway { limit },
+            On::Turn { .. } if self.flights.len() >= limit || lane.is_deferred => On::Gateway { limit },
             on => on,
         };
         let since = if matches!(on, On::Due { .. }) { delivery.changed_at } else { delivery.changed_at.max(due) };

@@ -255,6 +255,11 @@ impl Queue {
         self.after
     }
 
+    /// The same, where every event up to `newest` was told.
+    pub(super) fn known_to(&self, newest: EventId) -> EventId {
+        if self.behind.is_none() { self.after.max(newest) } else { self.after }
+    }
+
     pub(super) fn fresh_len(&self) -> usize {
         self.fresh.len() + self.ready.len()
     }
