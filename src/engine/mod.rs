@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
 use crate::core::delivery::Delivery;
-use crate::core::endpoint::Endpoint;
+use crate::core::endpoint::{Endpoint, Order};
 use crate::core::event::{Draft, Event, cut};
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
@@ -213,13 +213,16 @@ impl Engine {
             health.clone(),
             (ids, fastrand::Rng::with_seed(rng.u64(..))),
         )?;
-        let replayer = Replayer::start(
-            Arc::clone(&parts.journal),
-            Arc::clone(&parts.clock),
-            committer.clone(),
-            dispatcher.clone(),
-            health.clone(),
-        );
+        let ordered = parts.endpoints.iter().filter(|endpoint| endpoint.order != Order::None);
+        let replaying = replayer::Task {
+            journal: Arc::clone(&parts.journal),
+            clock: Arc::clone(&parts.clock),
+            committer: committer.clone(),
+            dispatcher: dispatcher.clone(),
+            ordered: ordered.map(|endpoint| endpoint.name.clone()).collect(),
+            waiting_max: parts.limits.ordered_max / 4,
+        };
+        let replayer = Replayer::start(replaying, health.clone());
         let health_of_dispatcher = health.clone();
         let shared = Shared {
             journal: Arc::clone(&parts.journal),

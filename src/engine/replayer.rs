@@ -2,11 +2,15 @@
 //!
 //! Each slice's deliveries and the replay's cursor are one commit: after a crash it goes on exactly behind
 //! the last one. Pace, canary and per-type age come later; [`slice()`] is their place.
+//!
+//! An endpoint that keeps an order must know all that waits before a new event may go, and memory has bounds: so
+//! nothing is made for one that has many waiting. Events that come in are not held up by a replay.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::committer::Committer;
 use super::dispatcher::Command;
@@ -19,6 +23,8 @@ use crate::journal::{Advance, Change, Journal, JournalError, Query, Receipt};
 
 /// Deliveries made in one commit.
 const SLICE_MAX: usize = 256;
+/// How long to wait before looking again whether an ordered endpoint has got on with what waits.
+const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait before going on after the journal could not be read.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -28,11 +34,15 @@ pub(super) struct Replayer {
     stop: watch::Sender<bool>,
 }
 
-struct Task {
-    journal: Arc<dyn Journal>,
-    clock: Arc<dyn Clock>,
-    committer: Committer,
-    dispatcher: mpsc::UnboundedSender<Command>,
+/// What the task works with.
+pub(super) struct Task {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) committer: Committer,
+    pub(super) dispatcher: mpsc::UnboundedSender<Command>,
+    /// Endpoints that keep an order, and how many deliveries may wait for one of them.
+    pub(super) ordered: HashSet<Name>,
+    pub(super) waiting_max: usize,
 }
 
 /// What a slice of a replay came to.
@@ -44,17 +54,10 @@ struct Slice {
 
 impl Replayer {
     /// Starts the task on the current runtime; replays that a former process left go on.
-    pub(super) fn start(
-        journal: Arc<dyn Journal>,
-        clock: Arc<dyn Clock>,
-        committer: Committer,
-        dispatcher: mpsc::UnboundedSender<Command>,
-        health: watch::Sender<Health>,
-    ) -> Self {
+    pub(super) fn start(task: Task, health: watch::Sender<Health>) -> Self {
         let woken = Arc::new(Notify::new());
         woken.notify_one();
         let (stop, mut stopped) = watch::channel(false);
-        let task = Task { journal, clock, committer, dispatcher };
         let wake = Arc::clone(&woken);
         supervise("the replayer", health, async move {
             let forever = async {
@@ -104,11 +107,27 @@ impl Task {
             running.map(|replay| Ok((replay.id, slice(journal, &replay)?))).transpose()
         });
         let Some((id, Slice { items, cursor, finished })) = next.await? else { return Ok(false) };
+        if self.is_crowded(&items).await {
+            tokio::time::sleep(CROWDED_PAUSE).await;
+            return Ok(true);
+        }
         let advance = Advance { id, cursor, items, at: self.clock.now(), finished };
         if let Receipt::Made(made) = self.committer.commit(Change::AdvanceReplay(advance)).await? {
             let _told = self.dispatcher.send(Command::Made(made)).is_ok();
         }
         Ok(true)
+    }
+
+    /// Whether an endpoint that keeps an order, and that a slice is for, has many waiting.
+    async fn is_crowded(&self, items: &[(EventId, Name)]) -> bool {
+        let targets: HashSet<&Name> = items.iter().map(|(_, to)| to).filter(|to| self.ordered.contains(*to)).collect();
+        if targets.is_empty() {
+            return false;
+        }
+        let (reply, lanes) = oneshot::channel();
+        let _told = self.dispatcher.send(Command::Lanes(reply)).is_ok();
+        let lanes = lanes.await.unwrap_or_default();
+        lanes.iter().any(|lane| lane.waiting >= self.waiting_max && targets.contains(&lane.endpoint))
     }
 }
 

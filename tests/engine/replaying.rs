@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use backstop::core::attempt::StatusSet;
 use backstop::core::delivery::Status;
-use backstop::core::endpoint::Endpoint;
+use backstop::core::endpoint::{Endpoint, Order};
+use backstop::core::event::Draft;
 use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::replay::{Replay, ReplayState};
@@ -283,4 +284,36 @@ async fn a_replayed_delivery_that_the_journal_hands_out_first_is_sent_once() {
     let times = world.sent().into_iter().filter(|sent| *sent == (id.delivery(2), 1)).count();
     assert_eq!(times, 1);
     assert_eq!(world.delivery(id.delivery(2)).status(), Status::Delivered);
+}
+
+/// An ordered endpoint has to know all that waits before a new event goes; there are more than it can hold.
+#[tokio::test]
+async fn a_large_replay_to_an_ordered_endpoint_does_not_hold_up_new_events() {
+    const OLD: usize = 1500;
+    let world = World::new();
+    let refuses = |sending: &Sending| (!sending.again && sending.event.draft.key.is_none()).then(|| answer(400, None));
+    let crm = Endpoint { order: Order::Key, permanent: StatusSet::new(vec![(400, 400)]), ..endpoint("crm", 4) };
+    let mut process =
+        world.start(Setup { endpoints: vec![crm], accept_queue_max: 10, script: refuses, ..Setup::default() });
+    for _ in 0..OLD {
+        let id = process.accept("crm").await.delivery(0);
+        process.ended(id).await;
+    }
+    world.pass(Duration::from_secs(1));
+    within(process.engine.open_replay(Filter::failed(), None)).await.unwrap();
+    for _ in 0..OLD / 5 {
+        process.next().await.answer(200);
+    }
+    let new = within(process.engine.accept(Draft { key: Some("new".to_owned()), ..draft("crm") })).await.unwrap().id;
+    let mut before = 0;
+    loop {
+        let sent = process.next().await;
+        let is_new = sent.id().event == new;
+        sent.answer(200);
+        if is_new {
+            break;
+        }
+        before += 1;
+    }
+    assert!(before < 100, "{before} of an older replay went first");
 }

@@ -214,13 +214,17 @@ impl Lane {
         let (active, first_time) = self.choose(now)?;
         let may_be_its_fault = self.probed == Some(active.id) && self.breaker.may_blame_delivery();
         let tag = self.lines.tag(&active).filter(|_| may_be_its_fault && !first_time);
-        let freed = tag.map(|tag| self.lines.pass(tag, active.id, now)).unwrap_or_default();
-        if freed.is_empty() {
+        let Some(tag) = tag.filter(|tag| self.lines.may_pass(*tag, active.id, now)) else {
             return Some((active, first_time));
-        }
+        };
+        let freed = self.lines.pass(tag, active.id);
         self.take_back(freed);
         self.hold_waiting(active);
-        self.choose(now)
+        let chosen = self.choose(now);
+        if chosen.is_some_and(|(other, _)| other.id == active.id) {
+            self.lines.hold_again(tag, active.id);
+        }
+        chosen
     }
 
     /// The delivery that goes next, taken out of the queue. Those who are not first in their line are set aside.

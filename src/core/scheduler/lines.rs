@@ -256,18 +256,25 @@ impl Lines {
         freed
     }
 
-    /// Lets those pass who wait for `id`, if it has been failing for too long.
-    pub(super) fn pass(&mut self, tag: KeyTag, id: DeliveryId, now: Timestamp) -> Vec<Freed> {
-        let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
-        if line.failing.get(&id).is_none_or(|failing| failing.since.after(self.hold_max) > now) {
-            return Vec::new();
+    /// Whether those who wait for `id` may pass, though the endpoint is not there: it has been failing for too long.
+    pub(super) fn may_pass(&self, tag: KeyTag, id: DeliveryId, now: Timestamp) -> bool {
+        let failing = self.lines.get(&tag).and_then(|line| line.failing.get(&id));
+        failing.is_some_and(|failing| failing.since.after(self.hold_max) <= now)
+    }
+
+    /// Lets those pass who wait for `id`.
+    pub(super) fn pass(&mut self, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
+        if let Some(line) = self.lines.get_mut(&tag) {
+            line.passed.insert(id);
         }
-        line.passed.insert(id);
-        let freed = self.next(tag);
-        if let Some(line) = self.lines.get_mut(&tag).filter(|_| freed.is_empty()) {
+        self.next(tag)
+    }
+
+    /// Nobody was there to pass `id`: it holds its line as before.
+    pub(super) fn hold_again(&mut self, tag: KeyTag, id: DeliveryId) {
+        if let Some(line) = self.lines.get_mut(&tag) {
             line.passed.remove(&id);
         }
-        freed
     }
 
     /// When [`Lines::expire`] may let somebody pass.
