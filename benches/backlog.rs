@@ -7,7 +7,7 @@
 //! cache at the config's default. Then: how long a start takes with the backlog, how fast it drains, and whether
 //! first attempts go oldest first.
 //!
-//! The backlog may add less than [`MEMORY_MAX_MIB`] to the process.
+//! The backlog may add less than [`MEMORY_MAX_MIB`] to the process, and leave at least [`RATIO_MIN`] of both rates.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -45,6 +45,8 @@ const SAMPLE: u64 = 100_000;
 /// How much of the backlog is watched as it drains.
 const DRAIN: u64 = 200_000;
 const MEMORY_MAX_MIB: u64 = 64;
+/// Of the rates without a backlog, at least so much remains.
+const RATIO_MIN: f64 = 0.85;
 const CONCURRENCY: usize = 64;
 const ACTIVE_MAX: usize = 1000;
 
@@ -287,4 +289,5 @@ fn main() {
          {added} MiB more"
     );
     assert!(added < MEMORY_MAX_MIB as f64, "the backlog costs {added} MiB");
+    assert!(accepted > RATIO_MIN && delivered > RATIO_MIN, "the backlog slows others: {accepted:.2}, {delivered:.2}");
 }
