@@ -23,7 +23,7 @@ fn what(on: &On, endpoint: &str) -> String {
         }
         On::Window { limit } => format!("the window of {endpoint}, full with {limit} on their way"),
         On::Rate { next_at } => format!("the rate of {endpoint}, next at {next_at}"),
-        On::Gateway { limit } => format!("the gateway, full with {limit} on their way"),
+        On::Gateway { limit } => format!("the gateway: it or its share of {limit} places is full"),
         On::Turn { ahead: 1 } => format!("its turn, with 1 other for {endpoint}"),
         On::Turn { ahead } => format!("its turn, with {ahead} others for {endpoint}"),
         On::Journal => format!("those for {endpoint} before it; it is in the journal until they have gone"),
@@ -57,7 +57,7 @@ mod tests {
             ),
             (On::Window { limit: 4 }, "the window of crm, full with 4 on their way"),
             (On::Rate { next_at: at() }, "the rate of crm, next at T"),
-            (On::Gateway { limit: 9 }, "the gateway, full with 9 on their way"),
+            (On::Gateway { limit: 9 }, "the gateway: it or its share of 9 places is full"),
             (On::Turn { ahead: 1 }, "its turn, with 1 other for crm"),
             (On::Turn { ahead: 3 }, "its turn, with 3 others for crm"),
             (On::Journal, "those for crm before it; it is in the journal until they have gone"),

@@ -131,16 +131,15 @@ const TRUE: Value = Value::Bool(true);
 const FALSE: Value = Value::Bool(false);
 
 #[tokio::test]
-async fn its_turn_where_another_endpoint_has_its_share() {
+async fn the_gateway_where_its_endpoint_has_its_share() {
     let gateway = Gateway::fragile(100, 4).await;
     let other = gateway.accept("tiny", "k").await;
     gateway.until_waits(&other, "attempt").await;
-    let mut events = Vec::new();
-    for _ in 0..4 {
-        events.push(gateway.accept("slow", "k").await);
-    }
-    gateway.until_waits(&events[1], "attempt").await;
-    assert_eq!(gateway.until_waits(&events[2], "turn").await, json!({ "on": "turn", "ahead": 1, "since": THEN }));
+    let (first, second) = (gateway.accept("slow", "k").await, gateway.accept("slow", "k").await);
+    gateway.until_waits(&first, "attempt").await;
+    // Two of four places are taken, and the others are kept for those who have none.
+    let said = gateway.until_waits(&second, "gateway").await;
+    assert_eq!(said, json!({ "on": "gateway", "limit": 4, "since": THEN }));
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ pub enum On {
         /// When the next one may go.
         next_at: Timestamp,
     },
-    /// The gateway: as many as it allows over all endpoints are on their way.
+    /// The gateway: as many as it allows over all endpoints are on their way, or the share of this one is.
     Gateway {
         /// How many.
         limit: usize,
