@@ -11,6 +11,7 @@ mod far;
 #[cfg(feature = "test-mutants")]
 mod mutants;
 mod plan;
+mod post;
 mod process;
 mod truth;
 mod world;

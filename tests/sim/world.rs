@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use backstop::core::attempt::{Attempt, Outcome, Reply};
 use backstop::core::delivery::{Delivery, State};
-use backstop::core::event::{Dedup, Draft, Fingerprint};
-use backstop::core::id::EventId;
 use backstop::core::name::Name;
 use backstop::core::scheduler::{Dispatch, Limits, Refill};
 use backstop::core::standing::{Pause, PauseCause};
@@ -19,13 +17,13 @@ use backstop::engine::dispatcher::{Command, Work, load};
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{Change, Journal as _, Receipt, Redelivery};
 use backstop::telemetry::About;
-use bytes::Bytes;
 use fastrand::Rng;
 use tokio::sync::oneshot;
 
 use super::check::{Checks, QUIET};
 use super::far::Far;
-use super::plan::{HOUR, MINUTE, Plan, SECOND};
+use super::plan::{HOUR, Plan, SECOND};
+use super::post::{Post, key, post};
 use super::process::{Asked, Process};
 use super::truth::Truth;
 
@@ -52,11 +50,6 @@ enum Happening {
 
 /// The mean time between happenings of a kind, if there are any, and one of them.
 type Interval = (Option<u64>, fn() -> Happening);
-
-struct Post {
-    draft: Draft,
-    acknowledged: Option<EventId>,
-}
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -580,29 +573,3 @@ impl World {
 fn place(delivery: &Delivery) -> (u128, u16) {
     (delivery.id.event.as_u128(), delivery.id.slot)
 }
-
-fn key(number: u64) -> String {
-    format!("call-{number}")
-}
-
-/// An event to some of the endpoints; some have no key.
-fn post(index: usize, keys: u64, endpoints: &[Name], rng: &mut Rng) -> Post {
-    let mut print = [0; 16];
-    print[..8].copy_from_slice(&(index as u64).to_be_bytes());
-    let dedup = Dedup { fingerprint: Fingerprint(print), window: Duration::from_millis(24 * HOUR) };
-    let some: Vec<Name> = endpoints.iter().filter(|_| rng.u32(0..4) > 0).cloned().collect();
-    let draft = Draft {
-        source: Name::new("sim").unwrap(),
-        event_type: "call".to_owned(),
-        key: (rng.u32(0..8) > 0).then(|| key(rng.u64(0..keys))),
-        occurred_at: None,
-        headers: vec![],
-        body: Bytes::new(),
-        dedup: Some(dedup),
-        endpoints: if some.is_empty() { endpoints.to_vec() } else { some },
-    };
-    Post { draft, acknowledged: None }
-}
-
-/// Long enough for everything that a plan's policies may wait for.
-const _: () = assert!(QUIET > 10 * MINUTE);
