@@ -96,6 +96,7 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(lot: Lot, limits: Limits) -> Self {
         let Lot { endpoint, mark, standing } = lot;
+        let circuit = if mutant::is(Mutant::CircuitForgotten) { Circuit::Closed } else { standing.circuit };
         let lines = Lines::new(endpoint.order, endpoint.order_hold_max, limits.active_max);
         let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
@@ -112,10 +113,7 @@ impl Lane {
             in_flight: 0,
             waiting_goes_next: false,
             retry: endpoint.retry,
-            breaker: match mutant::is(Mutant::CircuitForgotten) {
-                true => Breaker::new(endpoint.breaker, Circuit::Closed),
-                false => Breaker::new(endpoint.breaker, standing.circuit),
-            },
+            breaker: Breaker::new(endpoint.breaker, circuit),
             window: Window::new(endpoint.concurrency),
             concurrency_max: endpoint.concurrency.max,
             bucket: endpoint.rate.filter(|_| !mutant::is(Mutant::RateIgnored)).map(Bucket::new),

@@ -155,7 +155,9 @@ impl Lines {
         assert!(line.flight.is_none(), "one of a line is on its way at a time");
         line.known.insert(id);
         line.flight = Some(id);
-        self.holds_no_more(tag, id);
+        if let Some(failing) = line.failing.remove(&id) {
+            self.holds.remove(&(failing.look_at, tag, id));
+        }
     }
 
     /// It has landed; `ended` unless it is to be tried again. Those set aside who may go now.
@@ -177,15 +179,10 @@ impl Lines {
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         line.known.remove(&id);
         line.passed.remove(&id);
-        self.holds_no_more(tag, id);
-        self.next(tag)
-    }
-
-    fn holds_no_more(&mut self, tag: KeyTag, id: DeliveryId) {
-        let Some(line) = self.lines.get_mut(&tag) else { return };
         if let Some(failing) = line.failing.remove(&id) {
             self.holds.remove(&(failing.look_at, tag, id));
         }
+        self.next(tag)
     }
 
     /// It was cancelled: what the journal was asked before may still name it.
