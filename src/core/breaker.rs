@@ -415,6 +415,14 @@ impl Breaker {
         true
     }
 
+    /// Since when the circuit is not closed.
+    pub(crate) const fn away_since(&self) -> Option<Timestamp> {
+        match self.circuit {
+            Circuit::Closed => None,
+            Circuit::Open { since, .. } | Circuit::HalfOpen { since, .. } => Some(since),
+        }
+    }
+
     /// The wall clock jumped by so many milliseconds.
     pub(crate) fn shift(&mut self, by: i64) {
         self.samples.clear();

@@ -13,6 +13,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::away::Away;
 use super::jumps::Jumps;
 use super::lines::{Freed, Lines};
 use super::queue::Queue;
@@ -87,7 +88,7 @@ pub(super) struct Lane {
     pause: Option<Pause>,
     held_since: Timestamp,
     held_until: Timestamp,
-    available_since: Timestamp,
+    away: Away,
     /// The last probe that left.
     probed: Option<DeliveryId>,
     jumps: Jumps,
@@ -98,6 +99,9 @@ impl Lane {
         let Lot { endpoint, mark, standing } = lot;
         let circuit = if mutant::is(Mutant::CircuitForgotten) { Circuit::Closed } else { standing.circuit };
         let lines = Lines::new(endpoint.order, endpoint.order_hold_max, limits.active_max);
+        let pause = standing.pause.filter(|_| !mutant::is(Mutant::PauseForgotten));
+        let breaker = Breaker::new(endpoint.breaker, circuit);
+        let away_from = pause.iter().map(|pause| pause.since).chain(breaker.away_since()).min();
         let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
             name: endpoint.name,
@@ -113,14 +117,14 @@ impl Lane {
             in_flight: 0,
             waiting_goes_next: false,
             retry: endpoint.retry,
-            breaker: Breaker::new(endpoint.breaker, circuit),
+            breaker,
             window: Window::new(endpoint.concurrency),
             concurrency_max: endpoint.concurrency.max,
             bucket: endpoint.rate.filter(|_| !mutant::is(Mutant::RateIgnored)).map(Bucket::new),
-            pause: standing.pause.filter(|_| !mutant::is(Mutant::PauseForgotten)),
+            pause,
             held_since: standing.available_since,
             held_until: standing.held_until,
-            available_since: standing.available_since,
+            away: Away::new(standing.available_since, away_from),
             probed: None,
             jumps: Jumps::default(),
         }
@@ -145,7 +149,7 @@ impl Lane {
 
     fn hold_waiting(&mut self, active: Active) {
         if !mutant::is(Mutant::RetryHoldsNobody) {
-            self.lines.note_waiting(&active);
+            self.lines.note_waiting(&active, &self.away);
         }
         if let Some(left) = self.queue.insert_waiting(active, self.aside()) {
             self.lines.note_left(&left);
@@ -200,7 +204,7 @@ impl Lane {
     }
 
     fn choose_freely(&mut self, now: Timestamp) -> Option<(Active, bool)> {
-        let freed = self.lines.expire(now, self.available_since);
+        let freed = self.lines.expire(now, &self.away);
         self.take_back(freed);
         self.choose(now)
     }
@@ -215,7 +219,7 @@ impl Lane {
         let Some(tag) = tag.filter(|tag| self.lines.may_pass(*tag, active.id, now)) else {
             return Some((active, first_time));
         };
-        let freed = self.lines.pass(tag, active.id);
+        let freed = self.lines.pass(now, tag, active.id);
         self.take_back(freed);
         self.hold_waiting(active);
         let chosen = self.choose(now);
@@ -319,7 +323,7 @@ impl Lane {
         // A clock that was set between two processes can leave more probes than attempts to nobody's harm.
         let unspent = if mutant::is(Mutant::ProbeSpendsAttempt) { 0 } else { probes };
         let spent = attempts.saturating_sub(unspent);
-        let failed = Failed { attempt: spent + 1, born_at: born_at.max(self.available_since), retry_after };
+        let failed = Failed { attempt: spent + 1, born_at: born_at.max(self.away.back_at()), retry_after };
         self.learn(now, flight, attempt, rng);
         match attempt.outcome {
             Outcome::Delivered => (Step::Succeed, Reason::Acknowledged),
@@ -368,15 +372,18 @@ impl Lane {
         if self.breaker.handle_result(now, flight.sent_at, flight.is_probe, verdict, limit, rng) {
             self.has_news = true;
             match (was_closed, self.breaker.is_closed()) {
-                (true, false) => self.window.restart(),
-                (false, true) => self.available_since = now,
+                (true, false) => {
+                    self.window.restart();
+                    self.away.begin(now);
+                }
+                (false, true) if self.pause.is_none() => self.away.end(now),
                 _ => {}
             }
         }
     }
 
     /// A flight's outcome is on disk (`decided`), or was not taken (`None`).
-    pub(super) fn land(&mut self, flight: &Flight, decided: Option<Step>) {
+    pub(super) fn land(&mut self, now: Timestamp, flight: &Flight, decided: Option<Step>) {
         assert!(self.in_flight > 0, "what lands was on its way");
         let active = flight.active;
         self.in_flight -= 1;
@@ -398,7 +405,7 @@ impl Lane {
             self.push_waiting(Active { due, since: flight.sent_at, attempts, probes, tried_at, ..active });
         }
         if let Some(tag) = self.lines.tag(&active) {
-            let freed = self.lines.land(tag, active.id, again.is_none());
+            let freed = self.lines.land(now, tag, active.id, again.is_none());
             self.take_back(freed);
         }
     }
@@ -415,12 +422,12 @@ impl Lane {
     }
 
     /// Its cancellation is on disk. What the journal was asked before may still name it.
-    pub(super) fn end_cancel(&mut self, id: DeliveryId) {
+    pub(super) fn end_cancel(&mut self, now: Timestamp, id: DeliveryId) {
         let tag = self.cancelling.remove(&id).flatten();
         self.queue.note_gone(id);
         self.lines.note_gone(id);
         if let Some(tag) = tag {
-            let freed = self.lines.forget(tag, id);
+            let freed = self.lines.forget(now, tag, id);
             self.take_back(freed);
         }
     }
@@ -448,12 +455,12 @@ impl Lane {
     fn pause_as_gone(&mut self, now: Timestamp) {
         if self.pause.is_none() {
             let note = "it answered 410 Gone".to_owned();
-            self.pause = Some(Pause { since: now, cause: PauseCause::Gone, note });
-            self.has_news = true;
+            self.pause(Pause { since: now, cause: PauseCause::Gone, note });
         }
     }
 
     pub(super) fn pause(&mut self, pause: Pause) {
+        self.away.begin(pause.since);
         self.pause = Some(pause);
         self.has_news = true;
     }
@@ -461,9 +468,12 @@ impl Lane {
     /// Deliveries go again, few at first: what has gathered must not fall on it at once.
     pub(super) fn resume(&mut self, now: Timestamp) {
         if self.pause.take().is_some() {
-            self.available_since = now;
+            self.away.end(now);
             self.window.restart();
             self.breaker.ramp(now);
+            if !self.breaker.is_closed() {
+                self.away.begin(now);
+            }
             self.has_news = true;
         }
     }
@@ -555,7 +565,7 @@ impl Lane {
             pause: self.pause.clone(),
             circuit: self.breaker.circuit(),
             held_until: self.held_until,
-            available_since: self.available_since,
+            available_since: self.away.back_at(),
         }
     }
 
@@ -576,9 +586,10 @@ impl Lane {
         if let Some(pause) = &mut self.pause {
             pause.since = pause.since.shifted(by);
         }
-        for time in [&mut self.held_since, &mut self.held_until, &mut self.available_since] {
+        for time in [&mut self.held_since, &mut self.held_until] {
             *time = time.shifted(by);
         }
+        self.away.shift(by);
         self.has_news = true;
     }
 }

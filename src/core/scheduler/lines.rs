@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::away::Away;
 use super::hash::OwnMap;
 use super::{Active, Fresh};
 use crate::core::endpoint::Order;
@@ -51,19 +52,32 @@ pub(super) struct Lines {
 struct Line {
     /// All that is known of the line: on its way, waiting, set aside.
     known: BTreeSet<DeliveryId>,
-    /// Known, not on their way, tried at least once: since when they fail.
+    /// Known, tried at least once and to be tried again: since when they fail.
     failing: BTreeMap<DeliveryId, Failing>,
     /// Held the line for too long: nobody waits for these.
     passed: BTreeSet<DeliveryId>,
     flight: Option<DeliveryId>,
     left: Option<Left>,
+    /// When somebody last ceased to be waited for.
+    turned_at: Timestamp,
 }
 
-/// Since when a delivery fails, and when to look whether that is too long.
+/// A delivery that fails and holds its line. Kept while it is on its way again.
 #[derive(Debug, Clone, Copy)]
 struct Failing {
+    /// Since when, or since its endpoint last came back before this process knew it.
     since: Timestamp,
+    /// How long the endpoint had been away until then.
+    away: Duration,
+    /// When to look whether that is too long.
     look_at: Timestamp,
+}
+
+impl Failing {
+    /// Until when it holds its line, if the endpoint stays.
+    fn until(&self, now: Timestamp, away: &Away, hold_max: Duration) -> Timestamp {
+        self.since.after(hold_max).after(away.until(now).saturating_sub(self.away))
+    }
 }
 
 /// First-time deliveries that the queue has given out and that stand in the journal only.
@@ -121,18 +135,16 @@ impl Lines {
     }
 
     /// A waiting delivery is held in memory from now on: those behind it wait.
-    pub(super) fn note_waiting(&mut self, active: &Active) {
+    pub(super) fn note_waiting(&mut self, active: &Active, away: &Away) {
         let Some(tag) = self.tag(active) else { return };
         self.waiting_left.remove(&active.id);
         let line = self.lines.entry(tag).or_default();
         line.known.insert(active.id);
         if let Some(tried_at) = active.tried_at {
-            let look_at = tried_at.after(self.hold_max);
-            let before = line.failing.insert(active.id, Failing { since: tried_at, look_at });
-            if let Some(before) = before {
-                self.holds.remove(&(before.look_at, tag, active.id));
-            }
-            self.holds.insert((look_at, tag, active.id));
+            let since = tried_at.max(away.back_at());
+            let first = Failing { since, away: away.until(since), look_at: since.after(self.hold_max) };
+            let failing = line.failing.entry(active.id).or_insert(first);
+            self.holds.insert((failing.look_at, tag, active.id));
         }
     }
 
@@ -155,31 +167,30 @@ impl Lines {
         assert!(line.flight.is_none(), "one of a line is on its way at a time");
         line.known.insert(id);
         line.flight = Some(id);
-        if let Some(failing) = line.failing.remove(&id) {
+        if let Some(failing) = line.failing.get(&id) {
             self.holds.remove(&(failing.look_at, tag, id));
         }
     }
 
     /// It has landed; `ended` unless it is to be tried again. Those set aside who may go now.
-    pub(super) fn land(&mut self, tag: KeyTag, id: DeliveryId, ended: bool) -> Vec<Freed> {
+    pub(super) fn land(&mut self, now: Timestamp, tag: KeyTag, id: DeliveryId, ended: bool) -> Vec<Freed> {
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
         if line.flight == Some(id) {
             line.flight = None;
         }
         if ended {
-            line.known.remove(&id);
-            line.passed.remove(&id);
+            line.forget(id);
+            line.turned_at = now;
         }
         self.next(tag)
     }
 
     /// It was taken out for good. Those set aside who may go now.
-    pub(super) fn forget(&mut self, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
+    pub(super) fn forget(&mut self, now: Timestamp, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
         self.waiting_left.remove(&id);
         let Some(line) = self.lines.get_mut(&tag) else { return Vec::new() };
-        line.known.remove(&id);
-        line.passed.remove(&id);
-        if let Some(failing) = line.failing.remove(&id) {
+        line.turned_at = now;
+        if let Some(failing) = line.forget(id) {
             self.holds.remove(&(failing.look_at, tag, id));
         }
         self.next(tag)
@@ -232,21 +243,21 @@ impl Lines {
         Some(active)
     }
 
-    /// Lets those pass who have been held for too long by a failing delivery. `available_since`: no endpoint
-    /// holds a line up before it could take anything.
-    pub(super) fn expire(&mut self, now: Timestamp, available_since: Timestamp) -> Vec<Freed> {
+    /// Lets those pass who have been held for too long by a failing delivery, not counting the time in which the
+    /// endpoint could take nothing.
+    pub(super) fn expire(&mut self, now: Timestamp, away: &Away) -> Vec<Freed> {
         let mut freed = Vec::new();
         while let Some(hold) = self.holds.first().copied().filter(|(at, _, _)| *at <= now) {
             self.holds.remove(&hold);
             let (_, tag, id) = hold;
             let Some(line) = self.lines.get_mut(&tag) else { continue };
             let Some(failing) = line.failing.get_mut(&id) else { continue };
-            let until = failing.since.max(available_since).after(self.hold_max);
+            let until = failing.until(now, away, self.hold_max);
             if until > now {
                 failing.look_at = until;
                 self.holds.insert((until, tag, id));
-            } else {
-                line.passed.insert(id);
+            } else if line.passed.insert(id) {
+                line.turned_at = now;
                 freed.extend(self.next(tag));
             }
         }
@@ -260,9 +271,10 @@ impl Lines {
     }
 
     /// Lets those pass who wait for `id`.
-    pub(super) fn pass(&mut self, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
+    pub(super) fn pass(&mut self, now: Timestamp, tag: KeyTag, id: DeliveryId) -> Vec<Freed> {
         if let Some(line) = self.lines.get_mut(&tag) {
             line.passed.insert(id);
+            line.turned_at = now;
         }
         self.next(tag)
     }
@@ -345,15 +357,21 @@ impl Lines {
     /// The one that `id` waits for, and when it passes at the latest.
     pub(super) fn before(
         &self,
+        now: Timestamp,
         tag: KeyTag,
         id: DeliveryId,
-        available_since: Timestamp,
+        away: &Away,
     ) -> Option<(DeliveryId, Option<Timestamp>)> {
         let line = self.lines.get(&tag)?;
         let on_its_way = line.flight.filter(|flight| *flight != id);
         let behind = on_its_way.or_else(|| line.first().filter(|first| *first < id))?;
         let failing = line.failing.get(&behind);
-        Some((behind, failing.map(|failing| failing.since.max(available_since).after(self.hold_max))))
+        Some((behind, failing.map(|failing| failing.until(now, away, self.hold_max))))
+    }
+
+    /// Since when the first of a line is first.
+    pub(super) fn turned_at(&self, tag: KeyTag) -> Timestamp {
+        self.lines.get(&tag).map_or(Timestamp::ZERO, |line| line.turned_at)
     }
 
     /// A delivery that is set aside.
@@ -366,6 +384,7 @@ impl Lines {
         let holds = std::mem::take(&mut self.holds);
         self.holds = holds.into_iter().map(|(at, tag, id)| (at.shifted(by), tag, id)).collect();
         for line in self.lines.values_mut() {
+            line.turned_at = line.turned_at.shifted(by);
             for failing in line.failing.values_mut() {
                 failing.since = failing.since.shifted(by);
                 failing.look_at = failing.look_at.shifted(by);
@@ -400,6 +419,13 @@ impl Lines {
 }
 
 impl Line {
+    /// It has ended.
+    fn forget(&mut self, id: DeliveryId) -> Option<Failing> {
+        self.known.remove(&id);
+        self.passed.remove(&id);
+        self.failing.remove(&id)
+    }
+
     /// The earliest one that is to be waited for, unless that stands in the journal only.
     fn first(&self) -> Option<DeliveryId> {
         let first = self.known.iter().find(|id| !self.passed.contains(id)).copied();

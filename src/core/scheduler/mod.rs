@@ -15,6 +15,7 @@
 //! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
 //! ([`Scheduler::handle_clock_jump`]).
 
+mod away;
 mod hash;
 mod jumps;
 mod lane;
@@ -381,7 +382,7 @@ impl Scheduler {
             if departed.decided.is_none() {
                 lane.lose(&departed.flight);
             }
-            lane.land(&departed.flight, decided);
+            lane.land(self.seen_at, &departed.flight, decided);
             self.busy -= usize::from(lane.in_flight() == 0);
         }
         // Whose attempt has landed is below its share again, wherever it stands among those who were deferred: they
@@ -410,7 +411,8 @@ impl Scheduler {
 
     /// The cancellation of `id` is decided, and on disk if there was anything to cancel.
     pub fn handle_cancelled(&mut self, id: DeliveryId, endpoint: &Name) {
-        self.with_lane(endpoint, |lane| lane.end_cancel(id));
+        let now = self.seen_at;
+        self.with_lane(endpoint, |lane| lane.end_cancel(now, id));
     }
 
     /// Nothing more is sent to `endpoint`. It is to be told once [`Scheduler::poll_standing`]'s word of it is on disk.
@@ -483,7 +485,7 @@ impl Scheduler {
         if let Some(departed) = self.flights.get(&delivery.id) {
             return Some(Wait { on: On::Attempt, since: departed.flight.sent_at });
         }
-        let own = lane.waits(now, delivery.id, due);
+        let (own, free_since) = lane.waits(now, delivery.id, due);
         // While few go at a time, who would not go anyway waits for what holds it back.
         let is_ramp_first = !matches!(own, On::Due { .. } | On::Line { .. } | On::Journal);
         let blocked = lane.blocked(now).filter(|(on, _)| is_ramp_first || !matches!(on, On::Ramp { .. }));
@@ -495,8 +497,7 @@ impl Scheduler {
             On::Turn { .. } if self.flights.len() >= limit || lane.is_deferred => On::Gateway { limit },
             on => on,
         };
-        let since = if matches!(on, On::Due { .. }) { delivery.changed_at } else { delivery.changed_at.max(due) };
-        Some(Wait { on, since: since.min(now) })
+        Some(Wait { on, since: free_since.max(delivery.changed_at).min(now) })
     }
 
     fn with_lane<T>(&mut self, endpoint: &Name, change: impl FnOnce(&mut Lane) -> T) -> Option<T> {

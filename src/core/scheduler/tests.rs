@@ -3,6 +3,7 @@
 mod clock;
 mod collapse;
 mod fairness;
+mod holds;
 mod order;
 
 use std::collections::BTreeMap;

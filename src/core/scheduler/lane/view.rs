@@ -36,18 +36,26 @@ impl Lane {
     }
 
     /// What a delivery waits for that the endpoint as a whole does not hold back.
-    pub(in super::super) fn waits(&self, now: Timestamp, id: DeliveryId, due: Timestamp) -> On {
+    /// And since when nothing but that holds it back; others may have gone before it meanwhile.
+    pub(in super::super) fn waits(&self, now: Timestamp, id: DeliveryId, due: Timestamp) -> (On, Timestamp) {
         let aside = self.early.get(&id).copied().or_else(|| self.lines.find_aside(id).copied());
         let held = self.queue.find(id).or(aside);
         let due = held.map_or(due, |active| active.due);
         if due > now {
-            return On::Due { at: due };
+            return (On::Due { at: due }, Timestamp::ZERO);
         }
-        let Some(active) = held else { return On::Journal };
-        let before = self.lines.tag(&active).and_then(|tag| self.lines.before(tag, id, self.available_since));
-        if let Some((behind, until)) = before {
-            return On::Line { behind, until };
+        let Some(active) = held else { return (On::Journal, due) };
+        let tag = self.lines.tag(&active);
+        let turned_at = tag.map_or(Timestamp::ZERO, |tag| self.lines.turned_at(tag));
+        if let Some((behind, until)) = tag.and_then(|tag| self.lines.before(now, tag, id, &self.away)) {
+            return (On::Line { behind, until }, due.max(turned_at));
         }
+        let silence_ended_at = Some(self.held_until).filter(|until| *until <= now).unwrap_or_default();
+        (self.is_full(now), due.max(turned_at).max(silence_ended_at).max(self.away.back_at()))
+    }
+
+    /// What keeps the endpoint from taking one more at once.
+    fn is_full(&self, now: Timestamp) -> On {
         let limit = self.window.limit();
         if self.in_flight >= limit {
             return On::Window { limit };
