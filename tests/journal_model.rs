@@ -13,6 +13,7 @@ use std::path::Path;
 
 use backstop::core::delivery::{Delivery, Reason, Status, Step};
 use backstop::core::event::{Event, KEY_LEN_MAX, TYPE_LEN_MAX};
+use backstop::core::failure::FailureGroup;
 use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId, ReplayId};
 use backstop::core::name::Name;
@@ -201,11 +202,22 @@ impl World {
             key: chance(self).then(|| "call-3".to_owned()),
             statuses: Status::ALL.into_iter().filter(|_| self.maker.rng.u8(..6) == 0).collect(),
             reason: if self.one_in(6) { Some(Reason::Backoff) } else { None },
+            group: if self.one_in(6) { Some(self.group()) } else { None },
             since: chance(self).then(|| at(self.below(20_000))),
             until: chance(self).then(|| at(self.below(40_000))),
             superseded: chance(self),
             unrouted: self.one_in(9),
         }
+    }
+}
+
+impl World {
+    /// The group of some delivery that failed.
+    fn group(&mut self) -> FailureGroup {
+        let query = support::query(Filter { superseded: true, ..Filter::default() }, false, 50);
+        let page = self.model.deliveries(&query).unwrap();
+        let groups: Vec<FailureGroup> = page.items.iter().filter_map(|(_, delivery)| delivery.group).collect();
+        self.maker.rng.choice(groups).unwrap_or(FailureGroup::from_u64(7))
     }
 }
 

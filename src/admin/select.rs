@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::wire::Selection;
 use crate::core::delivery::{Reason, Status};
 use crate::core::event::TYPE_LEN_MAX;
+use crate::core::failure::FailureGroup;
 use crate::core::filter::Filter;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
@@ -34,10 +35,12 @@ pub(super) type Pairs = Vec<(String, String)>;
 pub(super) enum Of {
     /// Events; without a status all of them.
     Events,
-    /// Deliveries; without a status those that failed.
+    /// Deliveries; without a status those that failed, of a failure group also those that are retried.
     Deliveries,
     /// Deliveries that wait, whether a later one has taken their place or not; they have no other status.
     Waiting,
+    /// Deliveries that have failed, for good or so far; they have no other status.
+    Failing,
 }
 
 /// What to list, from a list's query parameters.
@@ -74,6 +77,7 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
         "source" => once(&mut selection.source, name, value),
         "key" => once(&mut selection.key, name, value),
         "reason" => once(&mut selection.reason, name, value),
+        "group" => once(&mut selection.group, name, value),
         "since" => once(&mut selection.since, name, value),
         "until" => once(&mut selection.until, name, value),
         "type" => split(&mut selection.types, &value),
@@ -82,7 +86,7 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
         "unrouted" if of == Of::Events => flag(name, &value).map(|set| selection.unrouted = set),
         _ => Err(Problem::parameter(
             name,
-            "is not known here; known are endpoint, source, type, key, status, reason, since, until, \
+            "is not known here; known are endpoint, source, type, key, status, reason, group, since, until, \
              include_superseded, order, limit, cursor, and for events unrouted",
         )),
     }
@@ -117,25 +121,42 @@ pub(super) fn filter(of: Of, selection: &Selection, now: Timestamp) -> Result<Fi
         key: selection.key.clone(),
         statuses: several("status", &selection.statuses, status)?,
         reason: selection.reason.as_deref().map(reason).transpose()?,
+        group: selection.group.as_deref().map(group).transpose()?,
         since: time("since", selection.since.as_deref(), now)?,
         until: time("until", selection.until.as_deref(), now)?,
         superseded: selection.include_superseded,
         unrouted: selection.unrouted,
     };
-    let asks_for_deliveries = filter.endpoint.is_some() || !filter.statuses.is_empty() || filter.reason.is_some();
-    if filter.unrouted && (asks_for_deliveries || of == Of::Waiting) {
-        let what = "cannot go with endpoint, status or reason, nor be cancelled: unrouted events have no deliveries";
+    if filter.unrouted && (filter.asks_for_deliveries() || matches!(of, Of::Waiting | Of::Failing)) {
+        let what =
+            "cannot go with endpoint, status, reason or group, nor be cancelled: unrouted events have no deliveries";
         return Err(Problem::parameter("unrouted", what));
     }
     match of {
+        Of::Deliveries if filter.statuses.is_empty() && filter.group.is_some() => {
+            Ok(Filter { statuses: FAILING.to_vec(), ..filter })
+        }
         Of::Deliveries if filter.statuses.is_empty() && !filter.unrouted => {
             Ok(Filter { statuses: Filter::failed().statuses, ..filter })
         }
         Of::Events | Of::Deliveries => Ok(filter),
         Of::Waiting => waiting(filter),
+        Of::Failing => failing(filter),
     }
 }
 
+fn failing(mut filter: Filter) -> Result<Filter, Problem> {
+    if filter.statuses.iter().any(|status| !FAILING.contains(status)) {
+        return Err(Problem::parameter("status", "is dead or retrying here: nothing else has failed"));
+    }
+    if filter.statuses.is_empty() {
+        filter.statuses = FAILING.to_vec();
+    }
+    Ok(filter)
+}
+
+/// The statuses of what has failed, for good or so far: what failure groups are made of.
+const FAILING: [Status; 2] = [Status::Dead, Status::Retrying];
 /// The statuses of what waits.
 const WAITING: [Status; 2] = [Status::Scheduled, Status::Retrying];
 
@@ -183,6 +204,10 @@ fn reason(text: &str) -> Result<Reason, Problem> {
         let words = Reason::ALL.map(Reason::as_str).join(", ");
         Problem::parameter("reason", &format!("is one of {words}"))
     })
+}
+
+fn group(text: &str) -> Result<FailureGroup, Problem> {
+    text.parse().map_err(|_| Problem::parameter("group", "is the id of a failure group: flg_ and 16 digits"))
 }
 
 fn time(parameter: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {

@@ -5,6 +5,7 @@
 //! not know. Requests are stricter: an unknown field is refused, because a misspelt filter would mean more
 //! than was asked. Absent: anything secret (an endpoint's URL comes without its query, its headers not at all).
 
+mod failures;
 mod flow;
 mod from_core;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::failures::{FailureGroup, FailureSample, Failures};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 
 /// A word of the core: borrowed when written, owned when read.
@@ -81,6 +83,8 @@ pub struct Delivery {
     pub last_status: Option<u16>,
     /// The last failure, where no answer came.
     pub last_failure: Option<Word>,
+    /// The failure group of the last attempt, `flg_…`, if it failed.
+    pub group: Option<String>,
     /// The replay that made it.
     pub replay: Option<String>,
     /// Whether a later delivery of the same event to the same endpoint exists.
@@ -176,6 +180,9 @@ pub struct Selection {
     /// Deliveries that stand where they stand for this reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Deliveries whose last attempt failed like those of this group; without a status the dead and the retrying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Events received at or after this time, or within this span before now (`2h`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -445,6 +452,7 @@ impl Selection {
                 one("source", &self.source),
                 one("key", &self.key),
                 one("reason", &self.reason),
+                one("group", &self.group),
                 one("since", &self.since),
                 one("until", &self.until),
                 flag("include_superseded", self.include_superseded),

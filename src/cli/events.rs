@@ -206,6 +206,7 @@ mod tests {
             released_out_of_order: true,
             last_status: None,
             last_failure: None,
+            group: None,
             replay: None,
             superseded: true,
             event: None,

@@ -23,6 +23,9 @@ pub(crate) struct Filters {
     /// Deliveries that stand where they stand for this reason, like attempts_exhausted or gone
     #[arg(long)]
     pub(crate) reason: Option<String>,
+    /// Deliveries that failed alike: a group that `backstop failures` lists
+    #[arg(long, value_name = "ID")]
+    pub(crate) group: Option<String>,
     /// Events received since then: 2026-01-31T12:00:00Z, or a span before now like 2h
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
@@ -51,8 +54,9 @@ pub(crate) struct Extent {
 impl Filters {
     /// As the API takes it.
     pub(crate) fn selection(&self, unrouted: bool) -> Selection {
-        let Self { endpoint, source, types, key, statuses, reason, since, until, include_superseded } = self.clone();
-        Selection { endpoint, source, types, key, statuses, reason, since, until, include_superseded, unrouted }
+        let Self { endpoint, source, types, key, statuses, reason, group, since, until, include_superseded } =
+            self.clone();
+        Selection { endpoint, source, types, key, statuses, reason, group, since, until, include_superseded, unrouted }
     }
 }
 

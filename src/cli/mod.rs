@@ -11,6 +11,7 @@ mod endpoints;
 mod events;
 mod exit;
 mod failed;
+mod failures;
 mod filters;
 mod journal;
 mod replay;
@@ -51,6 +52,7 @@ enum Verb {
     Events(events::ListArgs),
     Event(events::ShowArgs),
     Failed(failed::Args),
+    Failures(failures::Args),
     Replay(replay::Args),
     Replays(replay::ListArgs),
     Cancel(cancel::Args),
@@ -86,6 +88,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Events(args) => events::list(&args, config).await,
         Verb::Event(args) => events::show(&args, config).await,
         Verb::Failed(args) => failed::run(&args, config).await,
+        Verb::Failures(args) => failures::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Replays(args) => replay::list(&args, config).await,
         Verb::Cancel(args) => cancel::run(&args, config).await,

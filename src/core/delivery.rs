@@ -15,6 +15,7 @@
 //! `scheduled` again and the attempt is repeated.
 
 use crate::core::attempt::FailureClass;
+use crate::core::failure::FailureGroup;
 use crate::core::id::{DeliveryId, ReplayId};
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
@@ -161,6 +162,8 @@ pub struct Delivery {
     pub last_status: Option<u16>,
     /// The last failure, where no answer came.
     pub last_failure: Option<FailureClass>,
+    /// What the last attempt looked like, if it failed.
+    pub group: Option<FailureGroup>,
     /// The replay that made it.
     pub replay: Option<ReplayId>,
     /// Whether a later delivery of the same event to the same endpoint exists.

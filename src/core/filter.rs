@@ -2,6 +2,7 @@
 
 use crate::core::delivery::{Delivery, Reason, Status};
 use crate::core::event::EventHead;
+use crate::core::failure::FailureGroup;
 use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::route::type_matches;
@@ -22,6 +23,8 @@ pub struct Filter {
     pub statuses: Vec<Status>,
     /// Deliveries that stand where they stand for this reason.
     pub reason: Option<Reason>,
+    /// Deliveries whose last attempt failed like those of this group.
+    pub group: Option<FailureGroup>,
     /// Events received at or after this.
     pub since: Option<Timestamp>,
     /// Events received before this.
@@ -55,7 +58,15 @@ impl Filter {
         self.endpoint.as_ref().is_none_or(|endpoint| *endpoint == delivery.endpoint)
             && (self.statuses.is_empty() || self.statuses.contains(&delivery.status()))
             && self.reason.is_none_or(|reason| reason == delivery.reason)
+            && self.group.is_none_or(|group| delivery.group == Some(group))
             && (self.superseded || !delivery.superseded)
+    }
+
+    /// Whether deliveries decide, and not the event alone.
+    #[must_use]
+    pub fn asks_for_deliveries(&self) -> bool {
+        let is_named = self.endpoint.is_some() || self.reason.is_some() || self.group.is_some();
+        is_named || !self.statuses.is_empty()
     }
 
     /// Whether only exceptions are asked for: deliveries that did not simply go through or wait their first turn.
@@ -110,6 +121,7 @@ mod tests {
             out_of_order: false,
             last_status: Some(410),
             last_failure: None,
+            group: Some(FailureGroup::from_u64(7)),
             replay: None,
             superseded: false,
         }
@@ -135,6 +147,7 @@ mod tests {
             Filter { endpoint: other(), ..Filter::default() },
             Filter { statuses: vec![Status::Delivered], ..Filter::default() },
             Filter { reason: Some(Reason::Rejected), ..Filter::default() },
+            Filter { group: Some(FailureGroup::from_u64(8)), ..Filter::default() },
         ];
         for filter in excluding {
             assert!(!filter.admits_delivery(&dead()), "{filter:?}");

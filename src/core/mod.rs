@@ -12,6 +12,7 @@ pub mod breaker;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
+pub mod failure;
 pub mod filter;
 pub mod id;
 pub mod mutant;

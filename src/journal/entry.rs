@@ -10,6 +10,7 @@ use super::{Counters, EventView, Settlement, Tally};
 use crate::core::attempt::FailureClass;
 use crate::core::delivery::{Delivery, Reason, State, Step};
 use crate::core::event::{Event, EventHead, Fingerprint, KeyTag, tag};
+use crate::core::failure::FailureGroup;
 use crate::core::id::ReplayId;
 use crate::core::name::Name;
 use crate::core::scheduler::Active;
@@ -42,6 +43,8 @@ pub(crate) struct Slot {
     pub(crate) out_of_order: bool,
     pub(crate) last_status: Option<u16>,
     pub(crate) last_failure: Option<FailureClass>,
+    /// Computed once, when the attempt is applied: lists only compare it.
+    pub(crate) group: Option<FailureGroup>,
     pub(crate) replay: Option<ReplayId>,
     /// Whether an operator or a replay made it.
     pub(crate) again: bool,
@@ -81,6 +84,7 @@ impl Entry {
             out_of_order: false,
             last_status: None,
             last_failure: None,
+            group: None,
             replay: None,
             again: false,
             last_place: Position::NONE,
@@ -130,6 +134,7 @@ impl Entry {
         slot.out_of_order |= attempt.out_of_order;
         slot.last_status = attempt.status();
         slot.last_failure = attempt.failure();
+        slot.group = FailureGroup::of(&slot.endpoint, attempt);
         slot.last_place = place;
     }
 
@@ -165,6 +170,7 @@ impl Entry {
             out_of_order: false,
             last_status: None,
             last_failure: None,
+            group: None,
             replay,
             again: true,
             last_place: Position::NONE,
@@ -192,6 +198,7 @@ impl Entry {
             out_of_order: slot.out_of_order,
             last_status: slot.last_status,
             last_failure: slot.last_failure,
+            group: slot.group,
             replay: slot.replay,
             superseded: later.any(|later| later.endpoint == slot.endpoint),
         })

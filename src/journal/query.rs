@@ -53,10 +53,9 @@ pub(crate) fn page_of_events(
 /// An event fits if it fits itself, and one of its deliveries does where the filter asks for deliveries.
 fn event_fits(query: &Query<EventId>, entry: &Entry) -> bool {
     let filter = &query.filter;
-    let asks_for_deliveries = filter.endpoint.is_some() || !filter.statuses.is_empty() || filter.reason.is_some();
     filter.admits_event(&entry.head)
         && (!filter.unrouted || entry.slots.is_empty())
-        && (!asks_for_deliveries || entry.deliveries().any(|delivery| filter.admits_delivery(&delivery)))
+        && (!filter.asks_for_deliveries() || entry.deliveries().any(|delivery| filter.admits_delivery(&delivery)))
 }
 
 pub(crate) fn page_of_deliveries(

@@ -348,6 +348,8 @@ fn decode_filter(from: &mut Reader) -> Option<Filter> {
         key: from.option(Reader::text)?,
         statuses: from.list(|from| Status::from_name(&from.text()?))?,
         reason: from.option(|from| Reason::from_code(from.byte()?))?,
+        // Older than groups are.
+        group: None,
         since: from.option(Reader::time)?,
         until: from.option(Reader::time)?,
         superseded: from.flag()?,

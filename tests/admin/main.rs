@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod cancel;
+mod failures;
 mod gateway;
 mod metrics;
 mod standing;
@@ -55,7 +56,7 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         gateway.get(path).await.problem(404);
     }
     let read = ["events", "events/x", "events/x/body", "deliveries", "deliveries/x", "replays/x", "endpoints"];
-    for path in read.iter().chain(&["endpoints/x", "counters", "audit"]) {
+    for path in read.iter().chain(&["endpoints/x", "counters", "audit", "failures"]) {
         let got = gateway.ask("DELETE", &format!("/api/v1/{path}"), b"").await;
         got.problem(405);
         assert_eq!(got.header("allow"), Some("GET"), "{path}");

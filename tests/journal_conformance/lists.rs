@@ -2,6 +2,7 @@
 
 use backstop::core::delivery::{Reason, Status, Step};
 use backstop::core::event::KeyTag;
+use backstop::core::failure::FailureGroup;
 use backstop::core::filter::Filter;
 use backstop::core::id::EventId;
 use backstop::journal::{Change, Journal};
@@ -13,6 +14,7 @@ use crate::{Bench, audited, commit, on_each, put, redeliver};
 fn filters(key: &str) -> Vec<Filter> {
     let any = Filter::default;
     let endpoint = || Some(name("b"));
+    let gone = support::settlement(EventId::MIN.delivery(0), 1, Step::GiveUp, at(0)).attempt;
     vec![
         any(),
         Filter::failed(),
@@ -32,6 +34,8 @@ fn filters(key: &str) -> Vec<Filter> {
         Filter { statuses: vec![Status::Delivered], ..any() },
         Filter { reason: Some(Reason::Gone), ..any() },
         Filter { reason: Some(Reason::Replayed), ..any() },
+        Filter { group: FailureGroup::of(&name("b"), &gone), ..any() },
+        Filter { group: FailureGroup::of(&name("b"), &gone), ..Filter::failed() },
         Filter { since: Some(at(7)), until: Some(at(19)), ..any() },
         Filter { since: Some(at(19)), until: Some(at(7)), ..any() },
         Filter { until: Some(at(7)), ..Filter::failed() },
@@ -93,7 +97,8 @@ fn assert_lists(journal: &dyn Journal, filter: &Filter, everything: &[backstop::
         .flat_map(|view| view.deliveries.iter().map(|delivery| (view.head.clone(), delivery.clone())))
         .filter(|(_, delivery)| filter.admits_delivery(delivery))
         .collect();
-    let by_deliveries = filter.endpoint.is_some() || !filter.statuses.is_empty() || filter.reason.is_some();
+    let by_deliveries =
+        filter.endpoint.is_some() || !filter.statuses.is_empty() || filter.reason.is_some() || filter.group.is_some();
     let mut events: Vec<_> = admitted
         .filter(|view| !by_deliveries || view.deliveries.iter().any(|delivery| filter.admits_delivery(delivery)))
         .filter(|view| !filter.unrouted || view.deliveries.is_empty())

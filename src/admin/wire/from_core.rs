@@ -11,6 +11,7 @@ use crate::core::attempt::{self, Reply};
 use crate::core::delivery;
 use crate::core::endpoint;
 use crate::core::event::{self, EventHead};
+use crate::core::failure::FailureGroup;
 use crate::core::filter::Filter;
 use crate::core::id::DeliveryId;
 use crate::core::name::Name;
@@ -74,6 +75,7 @@ impl From<&delivery::Delivery> for Delivery {
             released_out_of_order: delivery.out_of_order,
             last_status: delivery.last_status,
             last_failure: delivery.last_failure.map(|class| class.as_str().into()),
+            group: delivery.group.as_ref().map(FailureGroup::to_string),
             replay: delivery.replay.as_ref().map(ToString::to_string),
             superseded: delivery.superseded,
             event: None,
@@ -148,6 +150,7 @@ impl From<&Filter> for Selection {
             key: filter.key.clone(),
             statuses: filter.statuses.iter().map(|status| status.as_str().to_owned()).collect(),
             reason: filter.reason.map(|reason| reason.as_str().to_owned()),
+            group: filter.group.as_ref().map(FailureGroup::to_string),
             since: filter.since.as_ref().map(Timestamp::to_string),
             until: filter.until.as_ref().map(Timestamp::to_string),
             include_superseded: filter.superseded,

@@ -88,6 +88,7 @@ fn replay() -> Replay {
         key: Some("call-1".to_owned()),
         statuses: vec![Status::Dead, Status::Expired],
         reason: Some(Reason::Gone),
+        group: None,
         since: Some(time(0)),
         until: Some(time(9)),
         superseded: true,
@@ -308,7 +309,7 @@ prop_compose! {
         state in (1u8..4).prop_map(|code| ReplayState::from_code(code).unwrap()),
     ) -> Replay {
         let filter = Filter {
-            endpoint, source, types, key, statuses, reason, since, until, superseded, unrouted,
+            endpoint, source, types, key, statuses, reason, group: None, since, until, superseded, unrouted,
         };
         let id = ReplayId::from_u128(id);
         Replay { id, created_at, filter, to, cursor, selected, queued, skipped, state }

@@ -12,6 +12,7 @@ use super::names::Names;
 use crate::core::attempt::FailureClass;
 use crate::core::delivery::{Reason, State};
 use crate::core::event::{EventHead, KEY_LEN_MAX, TYPE_LEN_MAX};
+use crate::core::failure::FailureGroup;
 use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
@@ -24,7 +25,7 @@ pub(super) const SLOTS_PER_CHUNK: usize = 16;
 /// The longest head of an entry, the number of slots behind it included: every number as long as its type allows.
 const HEAD_MAX_BYTES: usize = 57 + TYPE_LEN_MAX + KEY_LEN_MAX;
 /// The longest slot.
-const SLOT_MAX_BYTES: usize = 89;
+const SLOT_MAX_BYTES: usize = 98;
 const _: () = assert!(HEAD_MAX_BYTES + SLOTS_PER_CHUNK * SLOT_MAX_BYTES <= VALUE_MAX_BYTES);
 
 /// The entry's chunks: the first with its head, each with at most [`SLOTS_PER_CHUNK`] slots.
@@ -154,6 +155,7 @@ fn encode_slot(slot: &Slot, endpoint: u16, entry: &Entry, out: &mut Vec<u8>) {
     out.flag(slot.out_of_order);
     out.number(u64::from(slot.last_status.unwrap_or(0)));
     out.byte(slot.last_failure.map_or(0, |class| class as u8));
+    out.option(slot.group, |out, group| out.raw(&group.as_u64().to_be_bytes()));
     out.option(slot.replay, |out, replay| out.replay(replay));
     out.flag(slot.again);
     out.number(slot.last_place.0);
@@ -191,6 +193,7 @@ fn decode_slot(endpoint: Name, received: Timestamp, from: &mut Reader) -> Option
             0 => None,
             code => Some(FailureClass::from_code(code)?),
         },
+        group: from.option(|from| Some(FailureGroup::from_u64(u64::from_be_bytes(*from.take(8)?.first_chunk()?))))?,
         replay: from.option(Reader::replay)?,
         again: from.flag()?,
         last_place: Position(from.number()?),
@@ -223,6 +226,7 @@ mod tests {
             out_of_order: true,
             last_status: Some(u16::MAX),
             last_failure: Some(FailureClass::NotSent),
+            group: Some(FailureGroup::from_u64(u64::MAX)),
             replay: Some(ReplayId::from_u128(u128::MAX)),
             again: true,
             last_place: Position(u64::MAX),

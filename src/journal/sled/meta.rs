@@ -7,7 +7,7 @@ use crate::journal::log::Position;
 use crate::journal::{Counters, Tally};
 
 /// How the index is laid out. One of another format is not read: it is built again from the log.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// What every batch carries along.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -82,6 +82,7 @@ impl Scene {
             out_of_order: false,
             last_status: None,
             last_failure: None,
+            group: None,
             replay: None,
             superseded: false,
         };
