@@ -8,6 +8,7 @@
 mod failures;
 mod flow;
 mod from_core;
+mod timeline;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::failures::{FailureGroup, FailureSample, Failures};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
+pub use self::timeline::Timeline;
 
 /// A word of the core: borrowed when written, owned when read.
 pub type Word = Cow<'static, str>;

@@ -3,6 +3,7 @@
 //! Local verbs work on the config and the journal's directory; remote verbs speak to a running gateway by
 //! its admin API. Without a verb, `serve`. Every command ends by one of the codes in [`exit`].
 
+mod call;
 mod cancel;
 mod check;
 mod client;
@@ -49,6 +50,7 @@ enum Verb {
     /// Check the config: every error at once, with its line and key
     Check,
     Send(send::Args),
+    Call(call::Args),
     Events(events::ListArgs),
     Event(events::ShowArgs),
     Failed(failed::Args),
@@ -85,6 +87,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Serve => serve::run(config).await,
         Verb::Check => check::run(config),
         Verb::Send(args) => send::run(&args, config).await,
+        Verb::Call(args) => call::run(&args, config).await,
         Verb::Events(args) => events::list(&args, config).await,
         Verb::Event(args) => events::show(&args, config).await,
         Verb::Failed(args) => failed::run(&args, config).await,

@@ -1,0 +1,93 @@
+//! `backstop call ID`: one call (or whatever a source's key is) as a timeline: what happened, and where it got to.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::client::{Client, Remote};
+use super::exit::Failure;
+use super::table::{Table, plain};
+use super::waits;
+use crate::admin::wire::{Delivery, Event, Timeline};
+
+/// Show a call: all its events in order, and where each got to
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What the source's events have as their key: for Flyflow the call id
+    id: String,
+    /// Only events of this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// At most this many events
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Shows a call.
+pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
+    let client = Client::new(&args.remote, config)?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let ask = async |left: usize, cursor: Option<String>| -> Result<Timeline, Failure> {
+        let mut parameters = vec![("limit", left.clamp(1, 1000).to_string())];
+        parameters.extend(args.source.clone().map(|source| ("source", source)));
+        parameters.extend(cursor.map(|cursor| ("cursor", cursor)));
+        client.get(&["keys", &args.id], &parameters).await
+    };
+    let mut call = ask(limit, None).await?;
+    while let Some(cursor) = call.next.take_if(|_| call.items.len() < limit) {
+        let page = ask(limit - call.items.len(), Some(cursor)).await?;
+        let mut items = call.items;
+        items.extend(page.items);
+        call = Timeline { items, ..page };
+    }
+    args.remote.output.show(&call, |call| {
+        super::events::say_where_it_goes_on(call.next.as_deref());
+        told(call)
+    })
+}
+
+fn told(call: &Timeline) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _written = writeln!(text, "{name:<12} {}", plain(value)).is_ok();
+    };
+    line("call", &call.key);
+    line("complete", if call.complete { "yes" } else { "no" });
+    line("events", &format!("{}, from {} to {}", call.events, call.first_at, call.last_at));
+    for (endpoint, counts) in &call.endpoints {
+        let counts: Vec<String> = counts.iter().map(|(status, count)| format!("{count} {status}")).collect();
+        line(endpoint, &counts.join(", "));
+    }
+    text.push('\n');
+    text.push_str(&timeline(&call.items));
+    text
+}
+
+fn timeline(events: &[Event]) -> String {
+    let mut table = Table::new(&["AT", "TYPE", "SOURCE", "EVENT"]);
+    for event in events {
+        let at = event.occurred_at.as_deref().unwrap_or(&event.received_at);
+        table.row([at, &event.event_type, &event.source, &event.id]);
+        let deliveries = event.deliveries.as_deref().unwrap_or_default();
+        if deliveries.is_empty() {
+            table.note("went nowhere: no route fitted");
+        }
+        for delivery in deliveries.iter().filter(|delivery| !delivery.superseded) {
+            table.note(&got_to(delivery));
+            waits::line(delivery).iter().for_each(|line| table.note(&format!("  {line}")));
+        }
+    }
+    table.text("no event is shown")
+}
+
+/// Where one event got to at one endpoint.
+fn got_to(delivery: &Delivery) -> String {
+    let Delivery { endpoint, status, reason, attempts_made, .. } = delivery;
+    let answer = delivery.last_status.map(|status| status.to_string());
+    let last = answer.as_deref().or(delivery.last_failure.as_deref());
+    let last = last.map_or_else(String::new, |last| format!(", last {last}"));
+    let tries = if *attempts_made == 1 { "1 try".to_owned() } else { format!("{attempts_made} tries") };
+    format!("{endpoint}: {status} ({reason}), {tries}{last}")
+}
