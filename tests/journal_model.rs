@@ -14,10 +14,10 @@ use std::path::Path;
 use backstop::core::delivery::{Delivery, Reason, Status, Step};
 use backstop::core::event::{Event, KEY_LEN_MAX, TYPE_LEN_MAX};
 use backstop::core::failure::FailureGroup;
-use backstop::core::filter::Filter;
+use backstop::core::filter::{Filter, Pick};
 use backstop::core::id::{DeliveryId, EventId, ReplayId};
 use backstop::core::name::Name;
-use backstop::core::replay::{Replay, ReplayState};
+use backstop::core::replay::{Hold, Replay, Skipped, Turn};
 use backstop::core::timestamp::Timestamp;
 use backstop::journal::embedded::EmbeddedJournal;
 use backstop::journal::memory::MemoryJournal;
@@ -162,11 +162,12 @@ impl World {
             _ => {
                 let replay = self.replay(now);
                 self.replays.push(replay.id);
-                return Change::OpenReplay(replay);
+                return Change::OpenReplay(Box::new(replay));
             }
         };
-        match self.below(6) {
+        match self.below(8) {
             0 => Change::CancelReplay { id, at: now },
+            2 => Change::TurnReplay { id, turn: self.turn(), at: now },
             // As a replayer that has lost its place: at random.
             1 => self.advance(id, now, None),
             _ => {
@@ -179,9 +180,27 @@ impl World {
 
     fn replay(&mut self, now: Timestamp) -> Replay {
         let (id, to) = (self.maker.replay_id(now), self.maker.rng.bool().then(|| name("c")));
-        let filter = Filter { until: Some(now), key: to.as_ref().map(|_| "call-2".to_owned()), ..Filter::failed() };
-        let state = ReplayState::Running;
-        Replay { id, created_at: now, filter, to, cursor: None, selected: 0, queued: 0, skipped: 0, state }
+        let filter =
+            Filter { until: Some(now), keys: to.iter().map(|_| "call-2".to_owned()).collect(), ..Filter::failed() };
+        support::replay(id, now, filter, to)
+    }
+
+    fn turn(&mut self) -> Turn {
+        match self.below(4) {
+            0 => Turn::Pause(Hold::Failures),
+            1 => Turn::PassCanary,
+            _ => Turn::Resume { forgiven: self.below(9) },
+        }
+    }
+
+    /// Some that there are, in order, each once.
+    fn picks(&mut self) -> Vec<Pick> {
+        let mut ids: Vec<DeliveryId> = (0..self.below(5)).map(|_| self.delivery().0).collect();
+        ids.sort_unstable();
+        ids.dedup_by_key(|id| id.event);
+        ids.into_iter()
+            .map(|id| if self.maker.rng.bool() { Pick::Event(id.event) } else { Pick::Delivery(id) })
+            .collect()
     }
 
     fn advance(&mut self, id: ReplayId, now: Timestamp, behind: Option<DeliveryId>) -> Change {
@@ -190,7 +209,8 @@ impl World {
         let page = self.model.deliveries(&query).unwrap();
         let items = page.items.iter().map(|(head, delivery)| (head.id, delivery.endpoint.clone())).collect();
         let cursor = page.next.or(page.items.last().map(|(_, delivery)| delivery.id)).or(behind);
-        Change::AdvanceReplay(Advance { id, cursor, items, at: now, finished: page.next.is_none() })
+        let skipped = Skipped { too_old: self.below(3), ..Skipped::default() };
+        Change::AdvanceReplay(Advance { id, cursor, items, skipped, at: now, finished: page.next.is_none() })
     }
 
     fn filter(&mut self) -> Filter {
@@ -199,7 +219,11 @@ impl World {
             endpoint: chance(self).then(|| self.endpoint()),
             source: chance(self).then(|| name("other")),
             types: if chance(self) { vec!["call*".to_owned()] } else { Vec::new() },
-            key: chance(self).then(|| "call-3".to_owned()),
+            keys: if chance(self) { vec!["call-3".to_owned(), "call-2".to_owned()] } else { Vec::new() },
+            picks: if self.one_in(9) { self.picks() } else { Vec::new() },
+            occurred_since: self.one_in(9).then(|| at(self.below(20_000))),
+            occurred_until: self.one_in(9).then(|| at(self.below(40_000))),
+            replay: if self.one_in(9) { self.model.replays().unwrap().first().map(|replay| replay.id) } else { None },
             statuses: Status::ALL.into_iter().filter(|_| self.maker.rng.u8(..6) == 0).collect(),
             reason: if self.one_in(6) { Some(Reason::Backoff) } else { None },
             group: if self.one_in(6) { Some(self.group()) } else { None },

@@ -61,7 +61,7 @@ async fn show(key: String, parameters: Pairs, state: AdminState) -> Answer {
     }
     let mut query = select::listing::<Spot>(Of::Events, parameters, state.engine.now())?;
     // A longer key was cut when its events were accepted.
-    query.filter.key = Some(cut(&key, KEY_LEN_MAX).to_owned());
+    query.filter.keys = vec![cut(&key, KEY_LEN_MAX).to_owned()];
     let told = state.engine.read(move |journal| tell(journal, &key, &query));
     let Some((mut timeline, views)) = told.await? else {
         let detail = format!("the key has more than {EVENTS_MAX} events; list them as events with this key");

@@ -13,7 +13,8 @@ use super::wire::Selection;
 use crate::core::delivery::{Reason, Status};
 use crate::core::event::TYPE_LEN_MAX;
 use crate::core::failure::FailureGroup;
-use crate::core::filter::Filter;
+use crate::core::filter::{Filter, Pick};
+use crate::core::id::ReplayId;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
 use crate::journal::{JournalError, Page, Query};
@@ -26,6 +27,9 @@ const LIMIT_MAX: usize = 1000;
 const SLICES_MAX: usize = 10;
 /// Most values of one parameter.
 const VALUES_MAX: usize = 64;
+
+/// Most events and deliveries that are named one by one.
+const PICKS_MAX: usize = 1000;
 
 /// Query parameters as they came, decoded.
 pub(super) type Pairs = Vec<(String, String)>;
@@ -75,7 +79,14 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
     match name {
         "endpoint" => once(&mut selection.endpoint, name, value),
         "source" => once(&mut selection.source, name, value),
-        "key" => once(&mut selection.key, name, value),
+        "key" => {
+            selection.keys.push(value);
+            Ok(())
+        }
+        "id" => split(&mut selection.ids, &value),
+        "replay" => once(&mut selection.replay, name, value),
+        "occurred_since" => once(&mut selection.occurred_since, name, value),
+        "occurred_until" => once(&mut selection.occurred_until, name, value),
         "reason" => once(&mut selection.reason, name, value),
         "group" => once(&mut selection.group, name, value),
         "since" => once(&mut selection.since, name, value),
@@ -86,8 +97,8 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
         "unrouted" if of == Of::Events => flag(name, &value).map(|set| selection.unrouted = set),
         _ => Err(Problem::parameter(
             name,
-            "is not known here; known are endpoint, source, type, key, status, reason, group, since, until, \
-             include_superseded, order, limit, cursor, and for events unrouted",
+            "is not known here; known are endpoint, source, type, key, id, status, reason, group, replay, since, until, \
+             occurred_since, occurred_until, include_superseded, order, limit, cursor, and for events unrouted",
         )),
     }
 }
@@ -118,7 +129,11 @@ pub(super) fn filter(of: Of, selection: &Selection, now: Timestamp) -> Result<Fi
         endpoint: name("endpoint", selection.endpoint.as_deref())?,
         source: name("source", selection.source.as_deref())?,
         types: several("type", &selection.types, event_type)?,
-        key: selection.key.clone(),
+        keys: several("key", &selection.keys, |key| Ok(key.to_owned()))?,
+        picks: picks(&selection.ids)?,
+        occurred_since: time("occurred_since", selection.occurred_since.as_deref(), now)?,
+        occurred_until: time("occurred_until", selection.occurred_until.as_deref(), now)?,
+        replay: selection.replay.as_deref().map(replay).transpose()?,
         statuses: several("status", &selection.statuses, status)?,
         reason: selection.reason.as_deref().map(reason).transpose()?,
         group: selection.group.as_deref().map(group).transpose()?,
@@ -191,6 +206,30 @@ fn event_type(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
+/// Events and deliveries by their ids, in order, each once.
+fn picks(texts: &[String]) -> Result<Vec<Pick>, Problem> {
+    if texts.len() > PICKS_MAX {
+        return Err(Problem::parameter("id", "has more than 1000 values"));
+    }
+    let read = |text: &String| {
+        let delivery = || text.parse().map(Pick::Delivery);
+        let pick = text.parse().map(Pick::Event).or_else(|_| delivery());
+        pick.map_err(|_| Problem::parameter("id", "is an evt_… or a dlv_…"))
+    };
+    let mut picks = texts.iter().map(read).collect::<Result<Vec<Pick>, Problem>>()?;
+    let place = |pick: &Pick| match *pick {
+        Pick::Event(id) => id.delivery(0),
+        Pick::Delivery(id) => id,
+    };
+    picks.sort_by_key(place);
+    picks.dedup();
+    Ok(picks)
+}
+
+fn replay(text: &str) -> Result<ReplayId, Problem> {
+    text.parse().map_err(|error| Problem::parameter("replay", &format!("is no replay's id: {error}")))
+}
+
 fn status(text: &str) -> Result<Status, Problem> {
     let found = if text == "failed" { Some(Status::Dead) } else { Status::from_name(text) };
     found.ok_or_else(|| {
@@ -222,7 +261,7 @@ fn time(parameter: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Ti
 }
 
 /// A span like `90s`, `2h 30m` or `7d`; a day has 24 hours.
-fn span(text: &str) -> Option<Duration> {
+pub(super) fn span(text: &str) -> Option<Duration> {
     let span: Span = text.trim().parse().ok()?;
     let signed: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     Duration::try_from(signed).ok()

@@ -109,7 +109,7 @@ mod tests {
     fn counters(delivered: u64, scheduled: u64) -> Counters {
         let tally = Tally { routed: delivered + scheduled, delivered, scheduled, ..Tally::default() };
         let endpoints = [(Name::new("crm").unwrap(), tally)].into();
-        Counters { accepted: delivered + scheduled, unrouted: 0, endpoints }
+        Counters { accepted: delivered + scheduled, endpoints, ..Counters::default() }
     }
 
     #[test]

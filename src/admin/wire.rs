@@ -8,16 +8,20 @@
 mod failures;
 mod flow;
 mod from_core;
+mod replays;
+mod selection;
 mod timeline;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 pub use self::failures::{FailureGroup, FailureSample, Failures};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
+pub use self::replays::{OpenReplay, Plan, Replay, ReplayAgain, Sample, SkippedBy, Trial, TrialAnswer, TrialCopy};
+pub use self::selection::Selection;
+use self::selection::object;
 pub use self::timeline::Timeline;
 
 /// A word of the core: borrowed when written, owned when read.
@@ -160,45 +164,6 @@ pub enum Octets {
     },
 }
 
-/// Which events or deliveries are meant. The same fields are a list's query parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Selection {
-    /// Deliveries to this endpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Events of this source.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Events of any of these types; a trailing `*` matches any ending.
-    #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
-    pub types: Vec<String>,
-    /// Events with this key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Deliveries in any of these; `failed` is another word for `dead`.
-    #[serde(rename = "status", skip_serializing_if = "Vec::is_empty")]
-    pub statuses: Vec<String>,
-    /// Deliveries that stand where they stand for this reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Deliveries whose last attempt failed like those of this group; without a status the dead and the retrying.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// Events received at or after this time, or within this span before now (`2h`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<String>,
-    /// Events received before this time, or longer ago than this span.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
-    /// Also deliveries that a later one has taken the place of.
-    #[serde(skip_serializing_if = "is_false")]
-    pub include_superseded: bool,
-    /// Only events that were routed nowhere.
-    #[serde(skip_serializing_if = "is_false")]
-    pub unrouted: bool,
-}
-
 /// The body of `POST /events/{id}/replay`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -215,17 +180,6 @@ pub struct ReplayEvent {
 pub struct ReplayDelivery {
     /// Also if a delivery of the same event to the same endpoint is still waiting.
     pub force: bool,
-}
-
-/// The body of `POST /replays`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OpenReplay {
-    /// What is replayed; without a status, what is listed as failed.
-    #[serde(deserialize_with = "object")]
-    pub filter: Selection,
-    /// Where to; `null` is where each delivery went before.
-    pub to: Option<String>,
 }
 
 /// The body of `POST /deliveries/cancel`.
@@ -268,27 +222,6 @@ pub struct MadeDelivery {
     pub id: String,
     /// Where to.
     pub endpoint: String,
-}
-
-/// A replay as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replay {
-    /// `rpl_…`.
-    pub id: String,
-    /// When it was asked for.
-    pub created_at: String,
-    /// `running`, `completed` (all its deliveries are made) or `cancelled`.
-    pub state: Word,
-    /// What is replayed, with the time it was frozen at.
-    pub filter: Selection,
-    /// Where to; `null` is where each delivery went before.
-    pub to: Option<String>,
-    /// Deliveries that fitted so far.
-    pub selected: u64,
-    /// Deliveries it made so far.
-    pub queued: u64,
-    /// Fitting deliveries it made nothing of, because one was waiting already.
-    pub skipped: u64,
 }
 
 /// All replays.
@@ -424,12 +357,6 @@ pub struct Problem {
     pub parameter: Option<String>,
 }
 
-/// A selection that is written as an object: serde would take an empty list for one that means everything.
-fn object<'de, D: Deserializer<'de>>(input: D) -> Result<Selection, D::Error> {
-    let object = serde_json::Map::deserialize(input)?;
-    serde_json::from_value(object.into()).map_err(D::Error::custom)
-}
-
 const fn about_blank() -> Word {
     Cow::Borrowed("about:blank")
 }
@@ -437,32 +364,4 @@ const fn about_blank() -> Word {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_false(flag: &bool) -> bool {
     !*flag
-}
-
-impl Selection {
-    /// The selection as a list's query parameters.
-    #[must_use]
-    pub fn parameters(&self) -> Vec<(&'static str, String)> {
-        let one = |name, value: &Option<String>| value.clone().map(|value| (name, value));
-        let flag = |name, set: bool| set.then(|| (name, "true".to_owned()));
-        let several = |name, values: &[String]| values.iter().map(|value| (name, value.clone())).collect::<Vec<_>>();
-        let mut parameters = several("type", &self.types);
-        parameters.extend(several("status", &self.statuses));
-        parameters.extend(
-            [
-                one("endpoint", &self.endpoint),
-                one("source", &self.source),
-                one("key", &self.key),
-                one("reason", &self.reason),
-                one("group", &self.group),
-                one("since", &self.since),
-                one("until", &self.until),
-                flag("include_superseded", self.include_superseded),
-                flag("unrouted", self.unrouted),
-            ]
-            .into_iter()
-            .flatten(),
-        );
-        parameters
-    }
 }

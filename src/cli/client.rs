@@ -97,8 +97,21 @@ impl Client {
 
     /// `POST path` with a JSON body.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        self.post_keyed(path, None, body).await
+    }
+
+    /// The same, under an idempotency key: sent again, it is done once.
+    pub(crate) async fn post_keyed<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        key: Option<&str>,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error.to_string()))?;
-        let request = self.http.request(Method::POST, self.url(path)?);
+        let mut request = self.http.request(Method::POST, self.url(path)?);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         read_json(&self.send(request.header("content-type", "application/json").body(body)).await?)
     }
 

@@ -102,7 +102,7 @@ async fn tell(args: &Args, folder: &Path) -> Result<(), Failure> {
     let listener = listen(analytics.port()).await?;
     let _addr = repaired.serve(listener, stopped)?;
     let filter = Selection { endpoint: Some("analytics".to_owned()), ..Selection::default() };
-    let asked = OpenReplay { filter, to: None };
+    let asked = OpenReplay { filter, ..OpenReplay::default() };
     let replay: Replay = client.post(&["replays"], &asked).await?;
     let counters = wait(&client, |counters| {
         counters.endpoints.get("analytics").is_some_and(|tally| tally.delivered == events && tally.failed == 0)

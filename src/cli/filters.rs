@@ -14,9 +14,12 @@ pub(crate) struct Filters {
     /// Events of these types; `call_*` fits every ending
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
-    /// Events with this key (for Flyflow the call id)
-    #[arg(long)]
-    pub(crate) key: Option<String>,
+    /// Events with this key (for Flyflow the call id); may be given again
+    #[arg(long = "key", value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+    /// Only these: evt_… with its deliveries, or dlv_…
+    #[arg(long = "id", value_name = "ID", value_delimiter = ',')]
+    pub(crate) ids: Vec<String>,
     /// failed, dead, retrying, scheduled, delivered, cancelled or expired
     #[arg(long = "status", value_name = "STATUS", value_delimiter = ',')]
     pub(crate) statuses: Vec<String>,
@@ -32,6 +35,15 @@ pub(crate) struct Filters {
     /// Events received before then
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
+    /// Events that happened since then by their own word, or else by when they were received
+    #[arg(long, value_name = "TIME")]
+    pub(crate) occurred_since: Option<String>,
+    /// Events that happened before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) occurred_until: Option<String>,
+    /// Deliveries that this replay made
+    #[arg(long = "made-by", value_name = "ID")]
+    pub(crate) replay: Option<String>,
     /// Also deliveries that a later one has taken the place of
     #[arg(long)]
     pub(crate) include_superseded: bool,
@@ -54,9 +66,24 @@ pub(crate) struct Extent {
 impl Filters {
     /// As the API takes it.
     pub(crate) fn selection(&self, unrouted: bool) -> Selection {
-        let Self { endpoint, source, types, key, statuses, reason, group, since, until, include_superseded } =
-            self.clone();
-        Selection { endpoint, source, types, key, statuses, reason, group, since, until, include_superseded, unrouted }
+        let it = self.clone();
+        Selection {
+            endpoint: it.endpoint,
+            source: it.source,
+            types: it.types,
+            keys: it.keys,
+            ids: it.ids,
+            statuses: it.statuses,
+            reason: it.reason,
+            group: it.group,
+            since: it.since,
+            until: it.until,
+            occurred_since: it.occurred_since,
+            occurred_until: it.occurred_until,
+            replay: it.replay,
+            include_superseded: it.include_superseded,
+            unrouted,
+        }
     }
 }
 

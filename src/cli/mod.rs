@@ -55,7 +55,7 @@ enum Verb {
     Event(events::ShowArgs),
     Failed(failed::Args),
     Failures(failures::Args),
-    Replay(replay::Args),
+    Replay(Box<replay::Args>),
     Replays(replay::ListArgs),
     Cancel(cancel::Args),
     /// Show the running totals

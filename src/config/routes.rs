@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
 use super::raw::{Place, Table, Value};
 use super::report::{Problem, near};
 use super::scalar;
-use crate::core::event::{Draft, FAN_OUT_MAX};
+use crate::core::event::FAN_OUT_MAX;
 use crate::core::name::Name;
 use crate::core::route::{Route, RouteTable};
 
@@ -114,24 +112,11 @@ fn check_fan_out(place: &Place<'_>, sources: &Table<'_>, routes: &[Route], table
     let patterns = routes.iter().flat_map(|route| &route.types);
     let types: BTreeSet<&str> = patterns.map(|pattern| pattern.trim_end_matches('*')).chain([""]).collect();
     for name in sources.entries().into_iter().filter_map(|(name, _)| Name::new(name).ok()) {
-        let widest = types.iter().map(|event_type| table.fan_out(&draft(&name, event_type)).len()).max();
+        let widest = types.iter().map(|event_type| table.fan_out(&name, event_type).len()).max();
         if let Some(count) = widest.filter(|count| *count > FAN_OUT_MAX) {
             place.refuse(format!(
                 "one event of source `{name}` could go to {count} endpoints; at most {FAN_OUT_MAX} are possible"
             ));
         }
-    }
-}
-
-fn draft(source: &Name, event_type: &str) -> Draft {
-    Draft {
-        source: source.clone(),
-        event_type: event_type.to_owned(),
-        key: None,
-        occurred_at: None,
-        headers: Vec::new(),
-        body: Bytes::new(),
-        dedup: None,
-        endpoints: Vec::new(),
     }
 }

@@ -87,6 +87,15 @@ impl Bucket {
         Some(Timestamp::from_millis(millis))
     }
 
+    /// How many may depart now at once.
+    pub(crate) fn allowance(&self, now: Timestamp) -> u64 {
+        let latest = self.units(now).saturating_add(self.tolerance);
+        let many = latest.checked_sub(self.even).map_or(0, |room| room / self.interval.max(1) + 1);
+        // Behind its even time by any length, it is still no more than a burst.
+        let burst = self.tolerance.saturating_sub(self.milli - 1) / self.interval.max(1) + 1;
+        u64::try_from(many.min(burst)).unwrap_or(u64::MAX)
+    }
+
     /// One departs; the caller has asked [`Bucket::next_at`].
     pub(crate) fn take(&mut self, now: Timestamp) {
         self.even = self.even.max(self.units(now)).saturating_add(self.interval);

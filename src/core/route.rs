@@ -1,6 +1,5 @@
 //! Routes: which endpoints an event goes to.
 
-use crate::core::event::Draft;
 use crate::core::name::Name;
 
 /// A source and a filter, and the endpoints for what passes.
@@ -27,9 +26,9 @@ impl RouteTable {
 
     /// The endpoints for an event, in route order, each once. Empty: the event is kept, unrouted.
     #[must_use]
-    pub fn fan_out(&self, draft: &Draft) -> Vec<Name> {
+    pub fn fan_out(&self, source: &Name, event_type: &str) -> Vec<Name> {
         let mut endpoints: Vec<Name> = Vec::new();
-        for route in self.0.iter().filter(|route| route.admits(draft)) {
+        for route in self.0.iter().filter(|route| route.admits(source, event_type)) {
             for endpoint in &route.endpoints {
                 if !endpoints.contains(endpoint) {
                     endpoints.push(endpoint.clone());
@@ -41,10 +40,9 @@ impl RouteTable {
 }
 
 impl Route {
-    fn admits(&self, draft: &Draft) -> bool {
-        let source_fits = self.source.as_ref().is_none_or(|source| *source == draft.source);
-        let type_fits =
-            self.types.is_empty() || self.types.iter().any(|pattern| type_matches(pattern, &draft.event_type));
+    fn admits(&self, source: &Name, event_type: &str) -> bool {
+        let source_fits = self.source.as_ref().is_none_or(|own| own == source);
+        let type_fits = self.types.is_empty() || self.types.iter().any(|pattern| type_matches(pattern, event_type));
         source_fits && type_fits
     }
 }
@@ -61,23 +59,9 @@ pub fn type_matches(pattern: &str, event_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
-    }
-
-    fn draft(source: &str, event_type: &str) -> Draft {
-        Draft {
-            source: name(source),
-            event_type: event_type.into(),
-            key: None,
-            occurred_at: None,
-            headers: vec![],
-            body: Bytes::new(),
-            dedup: None,
-            endpoints: vec![],
-        }
     }
 
     #[test]
@@ -92,11 +76,11 @@ mod tests {
             Route { source: Some(name("other")), types: vec!["call_ended".into()], endpoints: vec![name("never")] },
         ]);
         let to = |source, event_type| {
-            table.fan_out(&draft(source, event_type)).iter().map(Name::to_string).collect::<Vec<_>>()
+            table.fan_out(&name(source), event_type).iter().map(Name::to_string).collect::<Vec<_>>()
         };
         assert_eq!(to("flyflow", "call_ended"), ["crm", "bill", "lake"]);
         assert_eq!(to("flyflow", "tool_call"), ["lake", "crm"]);
         assert_eq!(to("other", "call_ended_twice"), ["lake", "crm"]);
-        assert_eq!(RouteTable::default().fan_out(&draft("flyflow", "x")), []);
+        assert_eq!(RouteTable::default().fan_out(&name("flyflow"), "x"), []);
     }
 }

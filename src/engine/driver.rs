@@ -13,6 +13,7 @@ use super::attempt::Try;
 use super::committer::Committer;
 use super::dispatcher::{self, Command, Dispatcher, Work};
 use super::recent::Recent;
+use super::replayer::Bell;
 use super::{Clock, Health, Transport, read_blocking, supervise};
 use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
@@ -40,6 +41,8 @@ pub(super) struct Parts {
     pub(super) own_commands: mpsc::UnboundedSender<Command>,
     pub(super) rng: fastrand::Rng,
     pub(super) health: watch::Sender<Health>,
+    /// Rung when a delivery has moved on.
+    pub(super) bell: Arc<Bell>,
 }
 
 struct Driver {
@@ -84,6 +87,9 @@ impl Driver {
     }
 
     fn tell(&mut self, now: Timestamp, command: Command) {
+        if matches!(command, Command::Committed(..)) {
+            self.parts.bell.landed();
+        }
         let Command::Accepted(events) = command else { return self.dispatcher.handle(now, command) };
         for (event, _place) in events {
             let takers = self.dispatcher.handle_accepted(&event);

@@ -14,6 +14,9 @@ pub mod dispatcher;
 mod driver;
 mod recent;
 mod replayer;
+mod replays;
+mod trial;
+mod walk;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,18 +33,19 @@ use crate::core::attempt::Reply;
 use crate::core::delivery::Delivery;
 use crate::core::endpoint::{Endpoint, Order};
 use crate::core::event::{Draft, Event, cut};
-use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::{Replay, ReplayState};
 use crate::core::route::RouteTable;
 use crate::core::scheduler::{LaneView, Limits, Wait};
 use crate::core::standing::{NOTE_LEN_MAX, Pause, PauseCause};
 use crate::core::timestamp::Timestamp;
-use crate::journal::{Change, Journal, JournalError, Query, Receipt, Redelivery};
+use crate::journal::{Change, Journal, JournalError, Query, Receipt};
 use committer::Committer;
 use dispatcher::Command;
-use replayer::Replayer;
+use replayer::{Bell, Replayer};
+pub use replays::{Again, ReplayOrder};
+pub use trial::{COPIES_MAX, Trial, Tried};
+use walk::Map;
 
 /// What time it is.
 pub trait Clock: Send + Sync + 'static {
@@ -127,10 +131,13 @@ struct Shared {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     endpoints: HashMap<Name, Arc<Endpoint>>,
-    routes: RouteTable,
     committer: Committer,
     dispatcher: mpsc::UnboundedSender<Command>,
     replayer: Replayer,
+    map: Arc<Map>,
+    /// Held while a replay is begun.
+    opening: tokio::sync::Mutex<()>,
+    transport: Arc<dyn Transport>,
     accept_slots: Arc<Semaphore>,
     health: watch::Sender<Health>,
 }
@@ -213,25 +220,31 @@ impl Engine {
             health.clone(),
             (ids, fastrand::Rng::with_seed(rng.u64(..))),
         )?;
+        let map = Arc::new(Map { endpoints: endpoints.keys().cloned().collect(), routes: parts.routes });
+        let bell = Arc::new(Bell::default());
         let ordered = parts.endpoints.iter().filter(|endpoint| endpoint.order != Order::None);
         let replaying = replayer::Task {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             committer: committer.clone(),
             dispatcher: dispatcher.clone(),
+            map: Arc::clone(&map),
             ordered: ordered.map(|endpoint| endpoint.name.clone()).collect(),
             waiting_max: parts.limits.ordered_max / 4,
+            buckets: HashMap::new(),
         };
-        let replayer = Replayer::start(replaying, health.clone());
+        let replayer = Replayer::start(replaying, Arc::clone(&bell), health.clone());
         let health_of_dispatcher = health.clone();
         let shared = Shared {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             endpoints: endpoints.clone(),
-            routes: parts.routes,
             committer: committer.clone(),
             dispatcher: dispatcher.clone(),
             replayer,
+            map,
+            opening: tokio::sync::Mutex::new(()),
+            transport: Arc::clone(&parts.transport),
             accept_slots: Arc::new(Semaphore::new(parts.accept_queue_max)),
             health,
         };
@@ -246,6 +259,7 @@ impl Engine {
                 committer,
                 own_commands: dispatcher,
                 health: health_of_dispatcher,
+                bell,
                 rng,
             },
             commands,
@@ -265,7 +279,7 @@ impl Engine {
             return Err(NotAccepted::Full);
         }
         let slot = Arc::clone(&shared.accept_slots).try_acquire_owned().map_err(|_| NotAccepted::Busy)?;
-        draft.endpoints = shared.routes.fan_out(&draft);
+        draft.endpoints = shared.map.routes.fan_out(&draft.source, &draft.event_type);
         let (reply, answer) = oneshot::channel();
         shared.committer.accept(draft, shared.clock.now(), slot, reply);
         match answer.await {
@@ -286,88 +300,6 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Cancel(id, delivery.endpoint, reply));
         match answer.await.unwrap_or(Err(NotDone::Journal(JournalError::Closed)))? {
-            Receipt::Missing => Err(NotDone::Missing),
-            Receipt::Stale => Err(NotDone::Ended),
-            _ => Ok(()),
-        }
-    }
-
-    /// Delivers an event again: to `to`, or to every endpoint it was ever routed or replayed to.
-    ///
-    /// Without `force`, endpoints with a delivery of it still waiting are left out; if that leaves none, an error.
-    pub async fn replay_event(
-        &self,
-        event: EventId,
-        to: Option<Name>,
-        force: bool,
-    ) -> Result<Vec<(DeliveryId, Name)>, NotDone> {
-        let view = self.read(move |journal| journal.entry(event)).await?.ok_or(NotDone::Missing)?;
-        let mut targets: Vec<Name> = match to {
-            Some(to) => vec![to],
-            None => view.deliveries.into_iter().map(|delivery| delivery.endpoint).collect(),
-        };
-        let mut seen = std::collections::HashSet::new();
-        targets.retain(|target| seen.insert(target.clone()));
-        if targets.is_empty() {
-            return Err(NotDone::Invalid("the event was routed nowhere; name an endpoint to send it to".to_owned()));
-        }
-        if let Some(unknown) = targets.iter().find(|target| !self.shared.endpoints.contains_key(*target)) {
-            return Err(NotDone::UnknownEndpoint(unknown.clone()));
-        }
-        let mut made = Vec::new();
-        for endpoint in targets {
-            let at = self.shared.clock.now();
-            match self.commit(Change::Redeliver(Redelivery { event, endpoint, at, force })).await? {
-                Receipt::Made(deliveries) => made.extend(deliveries),
-                Receipt::Missing => return Err(NotDone::Missing),
-                _ => {}
-            }
-        }
-        if made.is_empty() {
-            return Err(NotDone::AlreadyScheduled);
-        }
-        self.tell(Command::Made(made.clone()));
-        Ok(made)
-    }
-
-    /// Delivers the event of a delivery again to the same endpoint.
-    pub async fn replay_delivery(&self, id: DeliveryId, force: bool) -> Result<Vec<(DeliveryId, Name)>, NotDone> {
-        let view = self.read(move |journal| journal.entry(id.event)).await?.ok_or(NotDone::Missing)?;
-        let delivery = view.deliveries.into_iter().find(|delivery| delivery.id == id).ok_or(NotDone::Missing)?;
-        self.replay_event(id.event, Some(delivery.endpoint), force).await
-    }
-
-    /// Begins a replay of everything that fits now; the work goes on in the background.
-    pub async fn open_replay(&self, mut filter: Filter, to: Option<Name>) -> Result<Replay, NotDone> {
-        if let Some(unknown) = to.as_ref().filter(|to| !self.shared.endpoints.contains_key(*to)) {
-            return Err(NotDone::UnknownEndpoint(unknown.clone()));
-        }
-        if filter.unrouted && to.is_none() {
-            return Err(NotDone::Invalid("unrouted events went nowhere; name an endpoint to send them to".to_owned()));
-        }
-        let now = self.shared.clock.now();
-        // The freeze: what is accepted from now on is not meant.
-        filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
-        let id = self.shared.committer.replay_id(now);
-        let replay = Replay {
-            id,
-            created_at: now,
-            filter,
-            to,
-            cursor: None,
-            selected: 0,
-            queued: 0,
-            skipped: 0,
-            state: ReplayState::Running,
-        };
-        self.commit(Change::OpenReplay(replay.clone())).await?;
-        self.shared.replayer.wake();
-        Ok(replay)
-    }
-
-    /// Stops a replay; deliveries it has made stay.
-    pub async fn cancel_replay(&self, id: ReplayId) -> Result<(), NotDone> {
-        match self.commit(Change::CancelReplay { id, at: self.shared.clock.now() }).await? {
             Receipt::Missing => Err(NotDone::Missing),
             Receipt::Stale => Err(NotDone::Ended),
             _ => Ok(()),

@@ -1,37 +1,62 @@
-//! The replayer works replays off, oldest first, a slice at a time.
+//! The replayer works replays off, taking turns, a slice at a time.
 //!
 //! Each slice's deliveries and the replay's cursor are one commit: after a crash it goes on exactly behind
-//! the last one. Pace, canary and per-type age come later; [`slice()`] is their place.
+//! the last one. How much a slice may hold is [`Replay::next`]'s to say; what is in it, the [`walk`](super::walk)'s.
+//! A replay that waits for its deliveries to end is woken by those.
 //!
 //! An endpoint that keeps an order must know all that waits before a new event may go, and memory has bounds: so
-//! nothing is made for one that has many waiting. Events that come in are not held up by a replay.
+//! nothing is made for one that has many waiting, and other replays go on. Events that come in are not held up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::committer::Committer;
 use super::dispatcher::Command;
+use super::walk::{Item, Map, Stretch};
 use super::{Clock, Health, read_blocking, supervise};
-use crate::core::delivery::Delivery;
-use crate::core::id::{DeliveryId, EventId};
+use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::{Replay, ReplayState};
-use crate::journal::{Advance, Change, Journal, JournalError, Query, Receipt};
+use crate::core::rate::Bucket;
+use crate::core::replay::{Fared, Next, Replay, ReplayState, Skipped, Turn};
+use crate::core::timestamp::Timestamp;
+use crate::journal::{Advance, Change, Journal, JournalError, Receipt, Tally};
 
 /// Deliveries made in one commit.
-const SLICE_MAX: usize = 256;
+const SLICE_MAX: u64 = 256;
 /// How long to wait before looking again whether an ordered endpoint has got on with what waits.
 const CROWDED_PAUSE: Duration = Duration::from_millis(200);
-/// How long to wait before going on after the journal could not be read.
+/// Deliveries that end within so much time are taken notice of together.
+const LANDING_PAUSE: Duration = Duration::from_millis(2);
+/// How long to wait before going on after the journal could not be read or written.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// The longest sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// A handle on the replayer.
 pub(super) struct Replayer {
-    woken: Arc<Notify>,
+    bell: Arc<Bell>,
     stop: watch::Sender<bool>,
+}
+
+/// Wakes the replayer.
+#[derive(Default)]
+pub(super) struct Bell {
+    woken: Notify,
+    /// Whether a replay waits for deliveries to end.
+    is_awaited: AtomicBool,
+}
+
+impl Bell {
+    /// A delivery has ended, or was tried: for whoever waits for that.
+    pub(super) fn landed(&self) {
+        if self.is_awaited.load(Ordering::Relaxed) {
+            self.woken.notify_one();
+        }
+    }
 }
 
 /// What the task works with.
@@ -40,43 +65,41 @@ pub(super) struct Task {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) committer: Committer,
     pub(super) dispatcher: mpsc::UnboundedSender<Command>,
+    pub(super) map: Arc<Map>,
     /// Endpoints that keep an order, and how many deliveries may wait for one of them.
     pub(super) ordered: HashSet<Name>,
     pub(super) waiting_max: usize,
+    /// What the rates of running replays still allow, by the steady clock.
+    pub(super) buckets: HashMap<ReplayId, Bucket>,
 }
 
-/// What a slice of a replay came to.
-struct Slice {
-    items: Vec<(EventId, Name)>,
-    cursor: Option<DeliveryId>,
-    finished: bool,
+/// What came of a look at one replay.
+enum Step {
+    /// It got on: there may be more to do at once.
+    Moved,
+    /// Nothing before so much time has passed.
+    Wait(Duration),
+    /// Nothing until some of its deliveries have ended.
+    Landing,
 }
 
 impl Replayer {
     /// Starts the task on the current runtime; replays that a former process left go on.
-    pub(super) fn start(task: Task, health: watch::Sender<Health>) -> Self {
-        let woken = Arc::new(Notify::new());
-        woken.notify_one();
+    pub(super) fn start(task: Task, bell: Arc<Bell>, health: watch::Sender<Health>) -> Self {
         let (stop, mut stopped) = watch::channel(false);
-        let wake = Arc::clone(&woken);
+        let woken = Arc::clone(&bell);
         supervise("the replayer", health, async move {
-            let forever = async {
-                loop {
-                    wake.notified().await;
-                    task.work_off().await;
-                }
-            };
             tokio::select! {
-                () = forever => {}
+                () = task.run(&woken) => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });
-        Self { woken, stop }
+        Self { bell, stop }
     }
 
     /// There is something new to do.
     pub(super) fn wake(&self) {
-        self.woken.notify_one();
+        self.bell.woken.notify_one();
     }
 
     pub(super) fn stop(&self) {
@@ -85,37 +108,93 @@ impl Replayer {
 }
 
 impl Task {
-    /// Works until no replay is running.
-    async fn work_off(&self) {
+    async fn run(mut self, bell: &Bell) {
         loop {
-            match self.step().await {
-                Ok(true) => {}
-                Ok(false) | Err(JournalError::Closed) => return,
+            let pause = match self.round(bell).await {
+                Ok(pause) => pause,
+                Err(JournalError::Closed) => return,
                 Err(error) => {
                     tracing::error!(%error, "a replay could not go on");
-                    tokio::time::sleep(ERROR_PAUSE).await;
+                    ERROR_PAUSE
                 }
+            };
+            if pause > Duration::ZERO && tokio::time::timeout(pause, bell.woken.notified()).await.is_ok() {
+                tokio::time::sleep(LANDING_PAUSE).await;
             }
         }
     }
 
-    /// One slice of the oldest running replay; whether there was one.
-    async fn step(&self) -> Result<bool, JournalError> {
-        let next = read_blocking(Arc::clone(&self.journal), |journal| {
-            let replays = journal.replays()?;
-            let running = replays.into_iter().rev().find(|replay| replay.state == ReplayState::Running);
-            running.map(|replay| Ok((replay.id, slice(journal, &replay)?))).transpose()
-        });
-        let Some((id, Slice { items, cursor, finished })) = next.await? else { return Ok(false) };
-        if self.is_crowded(&items).await {
-            tokio::time::sleep(CROWDED_PAUSE).await;
-            return Ok(true);
+    /// A slice of each running replay, oldest first; how long nothing is to be done then.
+    async fn round(&mut self, bell: &Bell) -> Result<Duration, JournalError> {
+        // Set before anything is looked at: what ends meanwhile rings.
+        bell.is_awaited.store(true, Ordering::Relaxed);
+        let (replays, tallies) =
+            read_blocking(Arc::clone(&self.journal), |journal| Ok((journal.replays()?, journal.counters().replays)))
+                .await?;
+        let running: Vec<Replay> =
+            replays.into_iter().rev().filter(|replay| replay.state == ReplayState::Running).collect();
+        self.buckets.retain(|id, _| running.iter().any(|replay| replay.id == *id));
+        let (mut pause, mut is_landing) = (SLEEP_MAX, false);
+        for replay in running {
+            let fared = tallies.get(&replay.id).map(fared).unwrap_or_default();
+            match self.step(replay, fared).await? {
+                Step::Moved => pause = Duration::ZERO,
+                Step::Wait(span) => pause = pause.min(span),
+                Step::Landing => is_landing = true,
+            }
         }
-        let advance = Advance { id, cursor, items, at: self.clock.now(), finished };
+        bell.is_awaited.store(is_landing, Ordering::Relaxed);
+        Ok(pause)
+    }
+
+    async fn step(&mut self, replay: Replay, fared: Fared) -> Result<Step, JournalError> {
+        let now = Timestamp::ZERO.after(self.clock.steady());
+        if let Some(rate) = replay.terms.rate {
+            self.buckets.entry(replay.id).or_insert_with(|| Bucket::new(rate));
+        }
+        match replay.next(fared, now, self.buckets.get(&replay.id)) {
+            Next::Make(most) => self.make(replay, most.min(SLICE_MAX), now).await,
+            Next::Wait(until) => Ok(Step::Wait(until.since(now))),
+            Next::Landing => Ok(Step::Landing),
+            Next::Turn(turn) => self.turn(&replay, turn).await,
+            Next::Nothing => Ok(Step::Wait(SLEEP_MAX)),
+        }
+    }
+
+    async fn turn(&self, replay: &Replay, turn: Turn) -> Result<Step, JournalError> {
+        if let Turn::Pause(hold) = turn {
+            tracing::warn!(replay = %replay.id, why = hold.as_str(), "a replay has paused itself");
+        }
+        let at = self.clock.now();
+        self.committer.commit(Change::TurnReplay { id: replay.id, turn, at }).await?;
+        Ok(Step::Moved)
+    }
+
+    async fn make(&mut self, replay: Replay, most: u64, steady: Timestamp) -> Result<Step, JournalError> {
+        let (map, now, id) = (Arc::clone(&self.map), self.clock.now(), replay.id);
+        let limit = usize::try_from(most).unwrap_or(usize::MAX);
+        let stretch =
+            read_blocking(Arc::clone(&self.journal), move |journal| map.stretch(journal, &replay, now, limit));
+        let Stretch { items: walked, cursor, finished } = stretch.await?;
+        let mut skipped = Skipped::default();
+        let mut items: Vec<(EventId, Name)> = Vec::new();
+        for Item { head, verdict, .. } in walked {
+            match verdict {
+                Ok(to) => items.push((head.id, to)),
+                Err(skip) => skipped.count(skip),
+            }
+        }
+        if self.is_crowded(&items).await {
+            return Ok(Step::Wait(CROWDED_PAUSE));
+        }
+        if let Some(bucket) = self.buckets.get_mut(&id) {
+            items.iter().for_each(|_| bucket.take(steady));
+        }
+        let advance = Advance { id, cursor, items, skipped, at: now, finished };
         if let Receipt::Made(made) = self.committer.commit(Change::AdvanceReplay(advance)).await? {
             let _told = self.dispatcher.send(Command::Made(made)).is_ok();
         }
-        Ok(true)
+        Ok(Step::Moved)
     }
 
     /// Whether an endpoint that keeps an order, and that a slice is for, has many waiting.
@@ -131,31 +210,13 @@ impl Task {
     }
 }
 
-/// The next fitting deliveries behind the replay's cursor.
-fn slice(journal: &dyn Journal, replay: &Replay) -> Result<Slice, JournalError> {
-    let filter = replay.filter.clone();
-    if filter.unrouted {
-        let after = replay.cursor.map(|cursor| cursor.event);
-        let page = journal.events(&Query { filter, after, newest_first: false, limit: SLICE_MAX })?;
-        let to = replay.to.iter();
-        let meant = page.items.iter().filter(|view| is_older(view.head.id, replay));
-        let items = meant.flat_map(|view| to.clone().map(|to| (view.head.id, to.clone()))).collect();
-        let last = page.next.or(page.items.last().map(|view| view.head.id));
-        let cursor = last.map(|id| id.delivery(u16::MAX)).or(replay.cursor);
-        return Ok(Slice { items, cursor, finished: page.next.is_none() });
+/// How a replay's deliveries have fared, from their count.
+pub(super) fn fared(tally: &Tally) -> Fared {
+    Fared {
+        open: tally.scheduled + tally.retrying,
+        retrying: tally.retrying,
+        delivered: tally.delivered,
+        dead: tally.dead,
+        withdrawn: tally.cancelled + tally.expired,
     }
-    let page = journal.deliveries(&Query { filter, after: replay.cursor, newest_first: false, limit: SLICE_MAX })?;
-    let target = |endpoint: &Name| replay.to.clone().unwrap_or_else(|| endpoint.clone());
-    // What was made since the replay began, by itself or by hand, is not what was asked for.
-    let is_meant = |delivery: &Delivery| delivery.born_at <= replay.created_at && delivery.replay != Some(replay.id);
-    let meant = page.items.iter().filter(|(head, delivery)| is_older(head.id, replay) && is_meant(delivery));
-    let items = meant.map(|(head, delivery)| (head.id, target(&delivery.endpoint))).collect();
-    let cursor = page.next.or(page.items.last().map(|(_, delivery)| delivery.id)).or(replay.cursor);
-    Ok(Slice { items, cursor, finished: page.next.is_none() })
-}
-
-/// Whether an event was there when the replay was asked for. Both ids come from one source that only grows,
-/// so this holds even where the clock stepped back.
-const fn is_older(event: EventId, replay: &Replay) -> bool {
-    event.as_u128() < replay.id.as_u128()
 }

@@ -233,10 +233,10 @@ impl Entry {
     }
 
     /// Adds this entry's deliveries to the tallies that `tally` finds (or, with `sign` -1, takes them out).
-    pub(crate) fn count(&self, sign: Sign, mut tally: impl FnMut(&Name, &mut dyn FnMut(&mut Tally))) {
+    pub(crate) fn count(&self, sign: Sign, mut tally: impl FnMut(&Slot, &mut dyn FnMut(&mut Tally))) {
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(delivery) = self.delivery(index) else { continue };
-            tally(&slot.endpoint, &mut |tally| {
+            tally(slot, &mut |tally| {
                 sign.add(if slot.again { &mut tally.replayed } else { &mut tally.routed }, 1);
                 sign.add(&mut tally.attempts, u64::from(slot.attempts));
                 sign.add(tally.of_mut(delivery.status()), 1);
@@ -254,9 +254,14 @@ impl Counters {
         if !entry.slots.iter().any(|slot| !slot.again) {
             sign.add(&mut self.unrouted, 1);
         }
-        entry.count(sign, |endpoint, count| match self.endpoints.get_mut(endpoint) {
-            Some(tally) => count(tally),
-            None => count(self.endpoints.entry(endpoint.clone()).or_default()),
+        entry.count(sign, |slot, count| {
+            match self.endpoints.get_mut(&slot.endpoint) {
+                Some(tally) => count(tally),
+                None => count(self.endpoints.entry(slot.endpoint.clone()).or_default()),
+            }
+            if let Some(replay) = slot.replay {
+                count(self.replays.entry(replay).or_default());
+            }
         });
     }
 }

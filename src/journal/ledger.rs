@@ -13,7 +13,7 @@ use super::{Advance, Change, Receipt, Redelivery, Settlement};
 use crate::core::event::{Event, FAN_OUT_MAX, KEY_LEN_MAX, TYPE_LEN_MAX, cut};
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::{Replay, ReplayState};
+use crate::core::replay::{Replay, ReplayState, Skipped};
 use crate::core::standing::{NOTE_LEN_MAX, Pause, Standing};
 
 /// What a decision looks up, the batch's own earlier changes included.
@@ -68,8 +68,13 @@ pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receip
         Change::AdvanceReplay(advance) => decide_advance(advance, look),
         Change::CancelReplay { id, at } => Ok(match look.replay(*id)? {
             None => (Receipt::Missing, None),
-            Some(replay) if replay.state != ReplayState::Running => (Receipt::Stale, None),
+            Some(replay) if replay.state.has_ended() => (Receipt::Stale, None),
             Some(_) => (Receipt::Done, Some(Record::ReplayCancelled { id: *id, at: *at })),
+        }),
+        Change::TurnReplay { id, turn, at } => Ok(match look.replay(*id)? {
+            None => (Receipt::Missing, None),
+            Some(replay) if replay.turned(*turn).is_none() => (Receipt::Stale, None),
+            Some(_) => (Receipt::Done, Some(Record::ReplayTurned { id: *id, turn: *turn, at: *at })),
         }),
         Change::Stand { endpoint, standing } => {
             let record = Record::Stood { endpoint: endpoint.clone(), standing: indexable(standing) };
@@ -124,8 +129,9 @@ fn decide_redelivery<L: Lookup>(redelivery: &Redelivery, look: &mut L) -> Decide
 fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Error> {
     let Some(replay) = look.replay(advance.id)? else { return Ok((Receipt::Missing, None)) };
     // A slice that does not move the cursor was done before; only the end may come by itself.
-    let moves = advance.cursor > replay.cursor;
-    let ends = advance.finished && advance.cursor == replay.cursor && advance.items.is_empty();
+    let moves = replay.is_behind(advance.cursor);
+    let is_empty = advance.items.is_empty() && advance.skipped == Skipped::default();
+    let ends = advance.finished && advance.cursor == replay.cursor && is_empty;
     if replay.state != ReplayState::Running || !(moves || ends) {
         return Ok((Receipt::Stale, None));
     }
@@ -141,12 +147,13 @@ fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Erro
             made.push((event.delivery(slot), endpoint.clone()));
         }
     }
-    let selected = advance.items.len() as u64;
+    let items = advance.items.len() as u64;
+    let waiting = Skipped { waiting: items - made.len() as u64, ..Skipped::default() };
     let record = ReplayAdvanced {
         id: advance.id,
         cursor: advance.cursor,
-        selected,
-        skipped: selected - made.len() as u64,
+        selected: items + advance.skipped.total(),
+        skipped: advance.skipped.plus(waiting),
         made: made.clone(),
         at: advance.at,
         finished: advance.finished,
@@ -173,7 +180,13 @@ pub(crate) fn apply<A: Apply>(record: &Record, place: Position, to: &mut A) -> R
         }
         Record::ReplayOpened(replay) => to.insert_replay(replay),
         Record::ReplayAdvanced(advanced) => apply_advance(advanced, place, to),
-        Record::ReplayCancelled { id, .. } => to.change_replay(*id, |replay| replay.state = ReplayState::Cancelled),
+        Record::ReplayCancelled { id, .. } => to.change_replay(*id, |replay| {
+            replay.state = ReplayState::Cancelled;
+            replay.hold = None;
+        }),
+        Record::ReplayTurned { id, turn, .. } => {
+            to.change_replay(*id, |replay| *replay = replay.turned(*turn).unwrap_or_else(|| replay.clone()))
+        }
         Record::Stood { endpoint, standing } => {
             to.stand(endpoint, standing);
             Ok(())
@@ -187,13 +200,13 @@ fn apply_advance<A: Apply>(advanced: &ReplayAdvanced, place: Position, to: &mut 
         to.change(id.event, place, again)?;
     }
     to.change_replay(advanced.id, |replay| {
-        let is_news = advanced.cursor > replay.cursor || (advanced.finished && replay.state == ReplayState::Running);
+        let is_news = replay.is_behind(advanced.cursor) || (advanced.finished && replay.state == ReplayState::Running);
         if !is_news {
             return;
         }
         replay.cursor = advanced.cursor;
         replay.selected += advanced.selected;
-        replay.skipped += advanced.skipped;
+        replay.skipped = replay.skipped.plus(advanced.skipped);
         replay.queued += advanced.made.len() as u64;
         if advanced.finished {
             replay.state = ReplayState::Completed;

@@ -33,7 +33,7 @@ use crate::core::event::{Event, EventHead, KeyTag};
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::Replay;
+use crate::core::replay::{Replay, Skipped, Turn};
 use crate::core::scheduler::{Active, Fresh};
 use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
@@ -131,13 +131,22 @@ pub enum Change {
     /// An operator wants one event delivered again.
     Redeliver(Redelivery),
     /// A replay begins.
-    OpenReplay(Replay),
+    OpenReplay(Box<Replay>),
     /// A replay moves on.
     AdvanceReplay(Advance),
     /// An operator stops a replay.
     CancelReplay {
         /// Which.
         id: ReplayId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A replay is paused, goes on, or has passed its canary.
+    TurnReplay {
+        /// Which.
+        id: ReplayId,
+        /// What happens to it.
+        turn: Turn,
         /// When.
         at: Timestamp,
     },
@@ -185,6 +194,8 @@ pub struct Advance {
     pub cursor: Option<DeliveryId>,
     /// The fitting deliveries of the slice, by event and target endpoint.
     pub items: Vec<(EventId, Name)>,
+    /// More that fitted, of which nothing is to be made.
+    pub skipped: Skipped,
     /// When.
     pub at: Timestamp,
     /// Whether this was the last slice.
@@ -246,6 +257,8 @@ pub struct Counters {
     pub unrouted: u64,
     /// By endpoint.
     pub endpoints: BTreeMap<Name, Tally>,
+    /// Of the deliveries that replays made: by replay.
+    pub replays: BTreeMap<ReplayId, Tally>,
 }
 
 /// How many deliveries to one endpoint stand where. The statuses add up to `routed + replayed`.

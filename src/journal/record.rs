@@ -1,13 +1,15 @@
 //! Records: what the log holds, and their bytes.
 //!
 //! ```text
-//! byte 0    format version of this kind of record (1; of attempts 2, and 1 is still read)
+//! byte 0    format version of this kind of record (1; of attempts and replays 2, and 1 is still read)
 //! byte 1    kind
 //! then      the kind's fields in the order of the code below, by the primitives of `codec`
 //! ```
 //!
 //! A record says what happened, not what was asked: reading the log again needs no decision. A kind keeps
 //! its number and its fields for ever; a change of fields is a new version of that record.
+
+mod replay;
 
 use std::sync::Arc;
 
@@ -18,14 +20,14 @@ use super::codec::{Reader, Write};
 use super::log::Position;
 use crate::core::attempt::{Answer, Attempt, Failure, FailureClass, Outcome, Reply};
 use crate::core::breaker::{Circuit, Sign, TripCause};
-use crate::core::delivery::{Reason, Status, Step};
+use crate::core::delivery::{Reason, Step};
 use crate::core::event::{Dedup, Draft, Event, Fingerprint};
-use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::{Replay, ReplayState};
+use crate::core::replay::{Replay, Skipped, Turn};
 use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
+pub(crate) use replay::{VERSION as REPLAY_VERSION, decode_replay, encode_replay};
 
 const VERSION: u8 = 1;
 /// Of the records of attempts: since 2 with [`PROBE`] and [`OUT_OF_ORDER`]; before, there was neither.
@@ -66,13 +68,22 @@ pub enum Record {
         at: Timestamp,
     },
     /// A replay began.
-    ReplayOpened(Replay),
+    ReplayOpened(Box<Replay>),
     /// A replay moved on.
     ReplayAdvanced(ReplayAdvanced),
     /// An operator stopped a replay.
     ReplayCancelled {
         /// Which.
         id: ReplayId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A replay was paused, resumed, or passed its canary.
+    ReplayTurned {
+        /// Which.
+        id: ReplayId,
+        /// What happened.
+        turn: Turn,
         /// When.
         at: Timestamp,
     },
@@ -105,8 +116,8 @@ pub struct ReplayAdvanced {
     pub cursor: Option<DeliveryId>,
     /// Fitting deliveries in this slice.
     pub selected: u64,
-    /// Of those, passed over because one to that endpoint was already scheduled.
-    pub skipped: u64,
+    /// Of those, nothing was made of these.
+    pub skipped: Skipped,
     /// The deliveries that came to be.
     pub made: Vec<(DeliveryId, Name)>,
     /// When.
@@ -118,7 +129,7 @@ pub struct ReplayAdvanced {
 impl Record {
     /// Appends the record's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.byte(if matches!(self, Self::Settled { .. }) { SETTLED_VERSION } else { VERSION });
+        out.byte(self.version());
         match self {
             Self::Opened(opened) => {
                 out.byte(1);
@@ -151,15 +162,21 @@ impl Record {
             }
             Self::ReplayOpened(replay) => {
                 out.byte(6);
-                encode_replay(replay, out);
+                replay::encode_replay(replay, out);
             }
             Self::ReplayAdvanced(advanced) => {
                 out.byte(7);
-                encode_advance(advanced, out);
+                replay::encode_advance(advanced, out);
             }
             Self::ReplayCancelled { id, at } => {
                 out.byte(8);
                 out.replay(*id);
+                out.time(*at);
+            }
+            Self::ReplayTurned { id, turn, at } => {
+                out.byte(10);
+                out.replay(*id);
+                replay::encode_turn(*turn, out);
                 out.time(*at);
             }
             Self::Stood { endpoint, standing } => {
@@ -170,12 +187,25 @@ impl Record {
         }
     }
 
+    const fn version(&self) -> u8 {
+        match self {
+            Self::Settled { .. } => SETTLED_VERSION,
+            Self::ReplayOpened(_) | Self::ReplayAdvanced(_) => replay::VERSION,
+            _ => VERSION,
+        }
+    }
+
     /// Reads a record back. `None` if the bytes are not one: damage, or a newer version's.
     pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
         let mut from = Reader::new(bytes);
         let from = &mut from;
         let (version, kind) = (from.byte()?, from.byte()?);
-        if version != VERSION && (version, kind) != (SETTLED_VERSION, 3) {
+        let newest = match kind {
+            3 => SETTLED_VERSION,
+            6 | 7 => replay::VERSION,
+            _ => VERSION,
+        };
+        if !(VERSION..=newest).contains(&version) {
             return None;
         }
         let record = match kind {
@@ -191,9 +221,10 @@ impl Record {
             }
             4 => Self::Cancelled { id: from.delivery()?, at: from.time()? },
             5 => Self::Redelivered { id: from.delivery()?, endpoint: from.name()?, at: from.time()? },
-            6 => Self::ReplayOpened(decode_replay(from)?),
-            7 => Self::ReplayAdvanced(decode_advance(from)?),
+            6 => Self::ReplayOpened(Box::new(replay::decode_replay(from, version)?)),
+            7 => Self::ReplayAdvanced(replay::decode_advance(from, version)?),
             8 => Self::ReplayCancelled { id: from.replay()?, at: from.time()? },
+            10 => Self::ReplayTurned { id: from.replay()?, turn: replay::decode_turn(from)?, at: from.time()? },
             9 => Self::Stood { endpoint: from.name()?, standing: decode_standing(from)? },
             _ => return None,
         };
@@ -299,87 +330,6 @@ fn decode_settlement(from: &mut Reader, version: u8) -> Option<Settlement> {
     let (probe, out_of_order) = (flags & PROBE != 0, flags & OUT_OF_ORDER != 0);
     let attempt = Attempt { number, started_at, took_ms, reply, outcome, probe, out_of_order };
     Some(Settlement { id, attempt, step, reason })
-}
-
-pub(crate) fn encode_replay(replay: &Replay, out: &mut Vec<u8>) {
-    out.replay(replay.id);
-    out.time(replay.created_at);
-    encode_filter(&replay.filter, out);
-    out.option(replay.to.as_ref(), |out, name| out.text(name.as_str()));
-    out.option(replay.cursor, |out, id| out.delivery(id));
-    for count in [replay.selected, replay.queued, replay.skipped] {
-        out.number(count);
-    }
-    out.byte(replay.state as u8);
-}
-
-pub(crate) fn decode_replay(from: &mut Reader) -> Option<Replay> {
-    Some(Replay {
-        id: from.replay()?,
-        created_at: from.time()?,
-        filter: decode_filter(from)?,
-        to: from.option(Reader::name)?,
-        cursor: from.option(Reader::delivery)?,
-        selected: from.number()?,
-        queued: from.number()?,
-        skipped: from.number()?,
-        state: ReplayState::from_code(from.byte()?)?,
-    })
-}
-
-fn encode_filter(filter: &Filter, out: &mut Vec<u8>) {
-    out.option(filter.endpoint.as_ref(), |out, name| out.text(name.as_str()));
-    out.option(filter.source.as_ref(), |out, name| out.text(name.as_str()));
-    out.list(&filter.types, |out, pattern| out.text(pattern));
-    out.option(filter.key.as_deref(), |out, key| out.text(key));
-    out.list(&filter.statuses, |out, status| out.text(status.as_str()));
-    out.option(filter.reason, |out, reason| out.byte(reason as u8));
-    out.option(filter.since, |out, time| out.time(time));
-    out.option(filter.until, |out, time| out.time(time));
-    out.flag(filter.superseded);
-    out.flag(filter.unrouted);
-}
-
-fn decode_filter(from: &mut Reader) -> Option<Filter> {
-    Some(Filter {
-        endpoint: from.option(Reader::name)?,
-        source: from.option(Reader::name)?,
-        types: from.list(Reader::text)?,
-        key: from.option(Reader::text)?,
-        statuses: from.list(|from| Status::from_name(&from.text()?))?,
-        reason: from.option(|from| Reason::from_code(from.byte()?))?,
-        // Older than groups are.
-        group: None,
-        since: from.option(Reader::time)?,
-        until: from.option(Reader::time)?,
-        superseded: from.flag()?,
-        unrouted: from.flag()?,
-    })
-}
-
-fn encode_advance(advanced: &ReplayAdvanced, out: &mut Vec<u8>) {
-    out.replay(advanced.id);
-    out.option(advanced.cursor, |out, id| out.delivery(id));
-    out.number(advanced.selected);
-    out.number(advanced.skipped);
-    out.list(&advanced.made, |out, (id, endpoint)| {
-        out.delivery(*id);
-        out.text(endpoint.as_str());
-    });
-    out.time(advanced.at);
-    out.flag(advanced.finished);
-}
-
-fn decode_advance(from: &mut Reader) -> Option<ReplayAdvanced> {
-    Some(ReplayAdvanced {
-        id: from.replay()?,
-        cursor: from.option(Reader::delivery)?,
-        selected: from.number()?,
-        skipped: from.number()?,
-        made: from.list(|from| Some((from.delivery()?, from.name()?)))?,
-        at: from.time()?,
-        finished: from.flag()?,
-    })
 }
 
 pub(crate) fn encode_standing(standing: &Standing, out: &mut Vec<u8>) {

@@ -75,7 +75,7 @@ async fn a_key_is_any_text_and_sources_are_told_apart() {
         let call = gateway.get(&format!("/api/v1/keys/{path}")).await.json();
         assert_eq!((&call["key"], ids(&call)), (&json!(key), vec![id]), "{key}");
     }
-    let id = happened(&gateway, "nowhere", &long[..256], Some(1)).await;
+    let id = happened(&gateway, "nowhere", &"k".repeat(256), Some(1)).await;
     assert_eq!(ids(&gateway.get(&format!("/api/v1/keys/{long}")).await.json()), [id]);
     gateway.get("/api/v1/keys/%ff").await.problem(404);
 

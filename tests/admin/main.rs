@@ -128,13 +128,14 @@ async fn events_are_listed_by_the_same_filters() {
     assert_eq!(ids(&list), [unrouted.as_str(), &healthy, &fan]);
     assert_eq!(list["items"][2]["deliveries"].as_array().unwrap().len(), 3);
     assert!(list["items"][2].get("headers").is_none());
-    let fitting: [(&str, &[&str]); 7] = [
+    let fitting: [(&str, &[&str]); 8] = [
         ("order=oldest", &[&fan, &healthy, &unrouted]),
         ("unrouted=true", &[&unrouted]),
         ("unrouted", &[&unrouted]),
         ("status=failed", &[&fan]),
         ("endpoint=healthy", &[&healthy, &fan]),
         ("key=b", &[&healthy]),
+        ("key=b&key=none", &[&healthy]),
         ("type=*", &[&unrouted, &healthy, &fan]),
     ];
     for (query, expected) in fitting {
@@ -183,7 +184,7 @@ async fn a_wrong_parameter_is_named() {
         ("deliveries?since=99999999999999999999d", "since"),
         ("deliveries?type=a*b", "type"),
         ("deliveries?type=", "type"),
-        ("deliveries?key=a&key=b", "key"),
+        ("deliveries?endpoint=a&endpoint=b", "endpoint"),
         ("deliveries?include_superseded=yes", "include_superseded"),
         ("deliveries?order=random", "order"),
         ("deliveries?limit=0", "limit"),
@@ -375,7 +376,17 @@ async fn a_replay_that_means_nothing_is_refused() {
     open(json!([])).await.problem(400);
     open(json!({ "to": "no-such" })).await.problem(422);
     assert_eq!(open(json!({ "to": "-" })).await.json()["parameter"], "to");
-    assert!(open(json!({ "filter": { "unrouted": true } })).await.problem(422).contains("went nowhere"));
+    for wrong in [
+        json!({ "filter": { "key": "a" }, "rate": "fast" }),
+        json!({ "filter": { "key": "a" }, "order": "random" }),
+        json!({ "filter": { "key": "a" }, "max_age": { "tool_call": "soon" } }),
+        json!({ "filter": { "key": "a" }, "canary": 0 }),
+        json!({ "filter": { "key": "a" }, "copies": 3 }),
+        json!({ "filter": { "key": "a" }, "to_url": "ftp://x" }),
+        json!({ "filter": { "id": ["evt_x"] } }),
+    ] {
+        open(wrong).await.problem(400);
+    }
     gateway.clock.0.fetch_add(1, Ordering::SeqCst);
     let begun = open(json!({ "filter": { "unrouted": true }, "to": "healthy" })).await.json();
     let path = format!("/api/v1/replays/{}", begun["id"].as_str().unwrap());

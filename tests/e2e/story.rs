@@ -71,7 +71,7 @@ fn a_call_fails_is_listed_replayed_and_delivered() {
 
     billing.answer(OK);
     let replayed = gateway.verb(["replay", "--endpoint", "billing"]).ok();
-    assert!(replayed.starts_with("rpl_") && replayed.ends_with(" completed: 3 selected, 3 queued, 0 skipped\n"));
+    assert!(replayed.starts_with("rpl_") && replayed.ends_with(" completed: 3 selected, 3 queued, 0 skipped; 3 delivered\n"));
     gateway.until_count("billing", "delivered", 3);
     assert_eq!(gateway.verb(["failed"]).ok(), "");
     let (seen, replays) = (billing.posts(), gateway.verb(["replays", "--output", "json"]).json());
@@ -115,7 +115,7 @@ fn totals_and_endpoints_are_shown() {
     let unrouted = gateway.verb(["events", "--unrouted", "--output", "json"]).json();
     assert_eq!(unrouted["items"].as_array().unwrap().len(), 1);
     let to_crm = gateway.verb(["replay", "--unrouted", "--to", "crm"]).ok();
-    assert!(to_crm.ends_with(" completed: 1 selected, 1 queued, 0 skipped\n"), "{to_crm}");
+    assert!(to_crm.ends_with(" completed: 1 selected, 1 queued, 0 skipped; 1 delivered\n"), "{to_crm}");
     assert_eq!(crm.wait_for(4)[3].body, "no JSON");
 }
 

@@ -117,7 +117,8 @@ fn failures_are_told_apart_by_their_exit_codes() {
     assert!(gateway.verb(["resume", "nowhere"]).failed(4).contains("no such endpoint"));
     assert!(gateway.verb(["cancel", "rpl_nonsense"]).failed(4).contains("there is no such replay"));
     assert!(gateway.verb(["replay", unknown]).failed(4).contains("there is no such"));
-    assert!(gateway.verb(["replay", "--unrouted"]).failed(4).contains("name an endpoint"));
+    assert!(gateway.verb(["replay", unknown, "--dry-run"]).failed(2).contains("for replays by filters"));
+    assert!(gateway.verb(["replay", "watch", "rpl_nonsense"]).failed(4).contains("there is no such replay"));
     place.write("event.json", "{}");
     let file = place.path("event.json");
     let nowhere = gateway.verb(["send", file.to_str().unwrap(), "--source", "nowhere"]).failed(4);

@@ -12,7 +12,7 @@ use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::replay::{Replay, ReplayState};
 use backstop::core::retry::RetryPolicy;
 use backstop::core::timestamp::Timestamp;
-use backstop::engine::{NotDone, Sending};
+use backstop::engine::{NotDone, ReplayOrder, Sending};
 use backstop::journal::{Change, Journal as _};
 
 use super::disk::Point;
@@ -33,6 +33,10 @@ fn second_time_lucky() -> Setup {
 fn nth_advance(n: u32) -> impl Fn(&Change) -> bool {
     let seen = AtomicU32::new(0);
     move |change| matches!(change, Change::AdvanceReplay(_)) && seen.fetch_add(1, Ordering::SeqCst) + 1 == n
+}
+
+fn failed() -> ReplayOrder {
+    ReplayOrder { filter: Filter::failed(), ..ReplayOrder::default() }
 }
 
 fn only_replay(world: &World) -> Replay {
@@ -134,7 +138,7 @@ async fn a_replay_that_is_interrupted_makes_every_delivery_exactly_once() {
         let process = world.start(setup());
         let ids = dead_letters(&world, &process, MANY).await;
         process.disk.hold(point, nth_advance(3));
-        within(process.engine.open_replay(Filter::failed(), None)).await.unwrap();
+        within(process.engine.open_replay(failed())).await.unwrap();
         process.disk.held().await;
         drop(process);
         let before = only_replay(&world);
@@ -143,7 +147,7 @@ async fn a_replay_that_is_interrupted_makes_every_delivery_exactly_once() {
 
         let process = world.start(setup());
         let replay = finished(&world, &process, ReplayState::Completed).await;
-        assert_eq!((replay.selected, replay.queued, replay.skipped), (1000, 1000, 0));
+        assert_eq!((replay.selected, replay.queued, replay.skipped.total()), (1000, 1000, 0));
         for id in &ids {
             assert_eq!(process.ended(id.delivery(1)).await.status(), Status::Delivered);
         }
@@ -158,7 +162,7 @@ async fn a_cancelled_replay_makes_nothing_more() {
     let process = world.start(second_time_lucky());
     let ids = dead_letters(&world, &process, MANY).await;
     process.disk.hold(Point::Before, nth_advance(2));
-    let replay = within(process.engine.open_replay(Filter::failed(), None)).await.unwrap();
+    let (replay, _) = within(process.engine.open_replay(failed())).await.unwrap();
     process.disk.held().await;
     let made = only_replay(&world).queued;
     let cancel = process.engine.cancel_replay(replay.id);
@@ -175,7 +179,7 @@ async fn a_cancelled_replay_makes_nothing_more() {
     assert_eq!(only_replay(&world).state, ReplayState::Cancelled);
     assert_eq!(within(process.engine.cancel_replay(replay.id)).await, Err(NotDone::Ended));
     // A second one takes up what the first left.
-    within(process.engine.open_replay(Filter::failed(), None)).await.unwrap();
+    within(process.engine.open_replay(failed())).await.unwrap();
     for id in &ids[made..] {
         process.disk.until(|_| slots_to(&world, *id, "crm") == 2).await;
         process.ended(id.delivery(1)).await;
@@ -193,7 +197,7 @@ async fn what_is_accepted_after_a_replay_was_asked_for_is_not_in_it() {
         world.pass(MINUTE);
         dead_letters(&world, &process, 10).await;
         process.disk.hold(Point::Before, |change| matches!(change, Change::OpenReplay(_)));
-        let open = process.engine.open_replay(Filter::failed(), None);
+        let open = process.engine.open_replay(failed());
         let late = async {
             process.disk.held().await;
             if steps_back {
@@ -229,9 +233,9 @@ async fn a_replay_does_not_select_what_it_made_itself() {
         process.ended(id).await;
     }
     world.pass(TICK);
-    within(process.engine.open_replay(Filter::default(), None)).await.unwrap();
+    within(process.engine.open_replay(ReplayOrder::default())).await.unwrap();
     let replay = finished(&world, &process, ReplayState::Completed).await;
-    assert_eq!((replay.selected, replay.queued, replay.skipped), (401, 401, 0));
+    assert_eq!((replay.selected, replay.queued, replay.skipped.total()), (401, 401, 0));
 }
 
 /// Between the commit of a replayed delivery and the word of it, the journal may already hand it out.
@@ -300,7 +304,7 @@ async fn a_large_replay_to_an_ordered_endpoint_does_not_hold_up_new_events() {
         process.ended(id).await;
     }
     world.pass(Duration::from_secs(1));
-    within(process.engine.open_replay(Filter::failed(), None)).await.unwrap();
+    within(process.engine.open_replay(failed())).await.unwrap();
     for _ in 0..OLD / 5 {
         process.next().await.answer(200);
     }

@@ -27,9 +27,11 @@ fn filters(key: &str) -> Vec<Filter> {
         Filter { endpoint: Some(name("nobody")), ..Filter::failed() },
         Filter { source: Some(name("other")), ..any() },
         Filter { types: vec!["call_*".into(), "unknown".into()], ..any() },
-        Filter { key: Some(key.into()), ..any() },
-        Filter { key: Some("none".into()), ..any() },
-        Filter { key: Some(key.into()), ..Filter::failed() },
+        Filter { keys: vec![key.into()], ..any() },
+        Filter { keys: vec!["none".into()], ..any() },
+        Filter { keys: vec![key.into(), "call-2".into()], ..any() },
+        Filter { occurred_since: Some(at(7)), occurred_until: Some(at(19)), ..any() },
+        Filter { keys: vec![key.into(), "none".into()], ..Filter::failed() },
         Filter { statuses: vec![Status::Scheduled, Status::Dead], ..any() },
         Filter { statuses: vec![Status::Delivered], ..any() },
         Filter { reason: Some(Reason::Gone), ..any() },
@@ -131,8 +133,8 @@ fn a_long_search_comes_in_slices_and_reaches_the_end() {
         // Once from memory, and once from the index.
         for _ in 0..2 {
             for newest_first in [false, true] {
-                let key = Some("call-1".to_owned());
-                let filter = Filter { endpoint: Some(name("a")), key, ..Filter::default() };
+                let keys = vec!["call-1".to_owned()];
+                let filter = Filter { endpoint: Some(name("a")), keys, ..Filter::default() };
                 assert_eq!(all_events(bench.journal(), &filter, newest_first, 1000).len(), 2);
             }
             assert_eq!(support::all_fresh(bench.journal(), &name("a"), EventId::MIN, 9).len(), 2);

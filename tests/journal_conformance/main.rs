@@ -10,18 +10,17 @@
 
 mod flow;
 mod lists;
+mod replays;
 #[path = "../support/journal.rs"]
 mod support;
 
 use backstop::core::delivery::{Reason, State, Status, Step};
 use backstop::core::event::Event;
-use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::name::Name;
-use backstop::core::replay::{Replay, ReplayState};
 use backstop::journal::embedded::EmbeddedJournal;
 use backstop::journal::memory::MemoryJournal;
-use backstop::journal::{Advance, Change, Counters, Journal, JournalError, Receipt, Redelivery, Tally};
+use backstop::journal::{Change, Counters, Journal, JournalError, Receipt, Redelivery, Tally};
 use support::{Maker, accept, at, dedup, name, settle};
 
 /// A journal under test, and how it comes back after its process has gone.
@@ -286,97 +285,6 @@ fn an_event_is_delivered_again_where_nothing_waits_or_by_force() {
         let (waiting, end) = bench.journal().waiting(&name("a"), 9).unwrap();
         let waiting: Vec<DeliveryId> = waiting.iter().map(|active| active.id).collect();
         assert_eq!((waiting, end), (vec![id.delivery(3), unrouted.delivery(0)], true));
-    });
-}
-
-fn replay(maker: &mut Maker) -> Replay {
-    Replay {
-        id: maker.replay_id(at(500)),
-        created_at: at(500),
-        filter: Filter { until: Some(at(500)), ..Filter::failed() },
-        to: None,
-        cursor: None,
-        selected: 0,
-        queued: 0,
-        skipped: 0,
-        state: ReplayState::Running,
-    }
-}
-
-#[test]
-fn a_replay_advances_slice_by_slice_and_repeats_none() {
-    on_each(|bench| {
-        let mut maker = Maker::new(7);
-        let ids: Vec<EventId> = (0..4).map(|_| put(bench, &maker.event(at(0), &["a"]))).collect();
-        for id in &ids[..3] {
-            commit(bench, settle(id.delivery(0), 1, Step::GiveUp, at(1)));
-        }
-        let replay = replay(&mut maker);
-        let slice = |events: &[EventId], finished| {
-            let items = events.iter().map(|id| (*id, name("a"))).collect();
-            let cursor = events.last().map(|id| id.delivery(0));
-            Change::AdvanceReplay(Advance { id: replay.id, cursor, items, at: at(600), finished })
-        };
-        assert_eq!(commit(bench, slice(&ids[..1], false)), Receipt::Missing);
-        assert_eq!(commit(bench, Change::OpenReplay(replay.clone())), Receipt::Done);
-        assert_eq!(commit(bench, Change::OpenReplay(replay.clone())), Receipt::Stale);
-        assert_eq!(bench.journal().replays().unwrap(), std::slice::from_ref(&replay));
-        let made = |id: &EventId| (id.delivery(1), name("a"));
-        let first = commit(bench, slice(&ids[..2], false));
-        assert_eq!(first, Receipt::Made(vec![made(&ids[0]), made(&ids[1])]));
-        for id in &ids[..2] {
-            commit(bench, settle(id.delivery(1), 1, Step::Succeed, at(601)));
-        }
-        // The same slice again, as after a crash between its commit and its end: nothing is doubled.
-        for step in 0..3 {
-            assert_eq!(commit(bench, slice(&ids[..2], false)), Receipt::Stale, "step {step}");
-            assert_eq!(commit(bench, slice(&ids[..2], true)), Receipt::Stale, "step {step}");
-            assert_eq!(commit(bench, slice(&ids[..1], false)), Receipt::Stale, "step {step}");
-            bench.settle_index();
-            bench.reopen();
-        }
-        // The last one is scheduled already, and counted as skipped.
-        assert_eq!(commit(bench, slice(&ids[2..], true)), Receipt::Made(vec![made(&ids[2])]));
-        let done = bench.journal().replays().unwrap();
-        let expected = Replay {
-            cursor: Some(ids[3].delivery(0)),
-            selected: 4,
-            queued: 3,
-            skipped: 1,
-            state: ReplayState::Completed,
-            ..replay.clone()
-        };
-        assert_eq!(done, std::slice::from_ref(&expected));
-        assert_eq!(commit(bench, Change::CancelReplay { id: replay.id, at: at(700) }), Receipt::Stale);
-        bench.reopen();
-        assert_eq!(bench.journal().replays().unwrap(), [expected]);
-        let view = bench.journal().entry(ids[0]).unwrap().unwrap();
-        assert_eq!(view.deliveries[1].replay, Some(replay.id));
-        assert_eq!(audited(bench).endpoints[&name("a")].replayed, 3);
-    });
-}
-
-#[test]
-fn a_replay_can_be_cancelled_or_end_empty() {
-    on_each(|bench| {
-        let mut maker = Maker::new(8);
-        let (first, second) = (replay(&mut maker), replay(&mut maker));
-        let cancel = |id| Change::CancelReplay { id, at: at(700) };
-        assert_eq!(commit(bench, cancel(first.id)), Receipt::Missing);
-        bench.journal().commit(&[Change::OpenReplay(first.clone()), Change::OpenReplay(second.clone())]).unwrap();
-        assert_eq!(bench.journal().last_id(), second.id.as_u128());
-        assert_eq!(commit(bench, cancel(first.id)), Receipt::Done);
-        bench.reopen();
-        assert_eq!(commit(bench, cancel(first.id)), Receipt::Stale);
-        let end = |id| Change::AdvanceReplay(Advance { id, cursor: None, items: vec![], at: at(600), finished: true });
-        assert_eq!(commit(bench, end(first.id)), Receipt::Stale);
-        assert_eq!(commit(bench, end(second.id)), Receipt::Made(vec![]));
-        assert_eq!(commit(bench, end(second.id)), Receipt::Stale);
-        bench.settle_index();
-        bench.reopen();
-        let states: Vec<_> =
-            bench.journal().replays().unwrap().iter().map(|replay| (replay.id, replay.state)).collect();
-        assert_eq!(states, [(second.id, ReplayState::Completed), (first.id, ReplayState::Cancelled)]);
     });
 }
 

@@ -13,8 +13,9 @@ use backstop::core::breaker::{Circuit, Sign, TripCause};
 use backstop::core::delivery::{Delivery, Reason, Step};
 use backstop::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, Header, KeyTag};
 use backstop::core::filter::Filter;
-use backstop::core::id::{DeliveryId, EventId, IdSource};
+use backstop::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use backstop::core::name::Name;
+use backstop::core::replay::{Replay, ReplayState, Skipped, Terms};
 use backstop::core::scheduler::{Active, Fresh};
 use backstop::core::standing::{Pause, PauseCause, Standing};
 use backstop::core::timestamp::Timestamp;
@@ -46,6 +47,26 @@ pub fn settings(dir: &Path) -> Settings {
 
 pub fn open(dir: &Path) -> EmbeddedJournal {
     EmbeddedJournal::open(&settings(dir), &|_| ()).unwrap()
+}
+
+/// A replay that begins.
+pub fn replay(id: ReplayId, created_at: Timestamp, filter: Filter, to: Option<Name>) -> Replay {
+    Replay {
+        id,
+        created_at,
+        filter,
+        to,
+        terms: Terms::default(),
+        request: None,
+        cursor: None,
+        selected: 0,
+        queued: 0,
+        skipped: Skipped::default(),
+        state: ReplayState::Running,
+        hold: None,
+        canary_passed: false,
+        forgiven: 0,
+    }
 }
 
 /// Makes events with growing ids.

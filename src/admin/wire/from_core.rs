@@ -4,18 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{
-    Answer, Attempt, Delivery, Endpoint, Event, Failure, Lane, Limits, Made, MadeDelivery, Octets, Pause, Replay,
-    Selection, Tally, Word,
+    Answer, Attempt, Delivery, Endpoint, Event, Failure, Lane, Limits, Made, MadeDelivery, Octets, Pause, Tally, Word,
 };
 use crate::core::attempt::{self, Reply};
 use crate::core::delivery;
 use crate::core::endpoint;
 use crate::core::event::{self, EventHead};
 use crate::core::failure::FailureGroup;
-use crate::core::filter::Filter;
 use crate::core::id::DeliveryId;
 use crate::core::name::Name;
-use crate::core::replay;
 use crate::core::scheduler::LaneView;
 use crate::core::sign::Signing;
 use crate::core::standing::Standing;
@@ -137,39 +134,6 @@ impl From<&[u8]> for Octets {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Binary { base64: BASE64.encode(bytes) },
-        }
-    }
-}
-
-impl From<&Filter> for Selection {
-    fn from(filter: &Filter) -> Self {
-        Self {
-            endpoint: filter.endpoint.as_ref().map(Name::to_string),
-            source: filter.source.as_ref().map(Name::to_string),
-            types: filter.types.clone(),
-            key: filter.key.clone(),
-            statuses: filter.statuses.iter().map(|status| status.as_str().to_owned()).collect(),
-            reason: filter.reason.map(|reason| reason.as_str().to_owned()),
-            group: filter.group.as_ref().map(FailureGroup::to_string),
-            since: filter.since.as_ref().map(Timestamp::to_string),
-            until: filter.until.as_ref().map(Timestamp::to_string),
-            include_superseded: filter.superseded,
-            unrouted: filter.unrouted,
-        }
-    }
-}
-
-impl From<&replay::Replay> for Replay {
-    fn from(replay: &replay::Replay) -> Self {
-        Self {
-            id: replay.id.to_string(),
-            created_at: replay.created_at.to_string(),
-            state: replay.state.as_str().into(),
-            filter: Selection::from(&replay.filter),
-            to: replay.to.as_ref().map(Name::to_string),
-            selected: replay.selected,
-            queued: replay.queued,
-            skipped: replay.skipped,
         }
     }
 }

@@ -313,10 +313,13 @@ impl Inner {
 
 /// The narrowest run of events a filter's deliveries can be in.
 fn among(filter: &Filter) -> Among {
-    match (&filter.key, &filter.endpoint) {
-        (Some(key), _) => Among::Tag(KeyTag::of(key).0),
-        (None, Some(endpoint)) if filter.only_exceptions() => Among::ExceptionsOf(endpoint.clone()),
-        (None, None) if filter.only_exceptions() => Among::Exceptions,
+    if !filter.picks.is_empty() {
+        return Among::These(filter.picks.iter().map(|pick| pick.event()).collect());
+    }
+    match (filter.keys.as_slice(), &filter.endpoint) {
+        ([key], _) => Among::Tag(KeyTag::of(key).0),
+        (_, Some(endpoint)) if filter.only_exceptions() => Among::ExceptionsOf(endpoint.clone()),
+        (_, None) if filter.only_exceptions() => Among::Exceptions,
         _ => Among::All,
     }
 }

@@ -6,16 +6,23 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::delivery::Status;
 use crate::core::event::Header;
+use crate::core::failure::FailureGroup;
+use crate::core::filter::{Filter, Pick};
 use crate::core::id::EventId;
+use crate::core::rate::Rate;
+use crate::core::replay::{Hold, ReplayState, Request, Terms};
 use crate::journal::disk::{Disk, Folder};
 use crate::journal::log::Log;
 
 /// A log of every kind of record, as version 0.1.0 wrote it. It is never written again: if this file's
 /// test fails, journals that are out there cannot be read any more.
 const GOLDEN_FIRST: &[u8] = include_bytes!("../../../tests/golden/00000000000000000000.log");
-/// The same as it is written now: attempts by version 2, and how endpoints stand.
-const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/attempts-2.log");
+/// The same with attempts by version 2, and how endpoints stand.
+const GOLDEN_ATTEMPTS: &[u8] = include_bytes!("../../../tests/golden/attempts-2.log");
+/// The same as it is written now: replays by version 2, with their terms.
+const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/replays-2.log");
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -80,30 +87,69 @@ fn answer(status: u16, retry_after: Option<Duration>) -> Reply {
     Reply::Answer(Answer { status, headers, body, body_cut: true, retry_after })
 }
 
-fn replay() -> Replay {
+/// One as version 1 has it: without terms, and with what is skipped in one count.
+fn plain_replay() -> Replay {
     let filter = Filter {
         endpoint: Some(name("crm")),
         source: Some(name("flyflow")),
         types: vec!["call_*".to_owned()],
-        key: Some("call-1".to_owned()),
+        keys: vec!["call-1".to_owned()],
         statuses: vec![Status::Dead, Status::Expired],
         reason: Some(Reason::Gone),
         group: None,
         since: Some(time(0)),
         until: Some(time(9)),
         superseded: true,
-        unrouted: false,
+        ..Filter::default()
     };
     Replay {
         id: ReplayId::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0003),
         created_at: time(5),
         filter,
         to: Some(name("billing")),
+        terms: Terms::default(),
+        request: None,
         cursor: Some(delivery(1)),
         selected: 300,
         queued: 200,
-        skipped: 100,
+        skipped: Skipped { waiting: 100, ..Skipped::default() },
         state: ReplayState::Running,
+        hold: None,
+        canary_passed: false,
+        forgiven: 0,
+    }
+}
+
+/// One with everything that version 2 knows.
+fn replay() -> Replay {
+    let plain = plain_replay();
+    let filter = Filter {
+        keys: vec!["call-1".to_owned(), "call-2".to_owned()],
+        picks: vec![Pick::Event(delivery(1).event), Pick::Delivery(delivery(2))],
+        occurred_since: Some(time(1)),
+        occurred_until: Some(time(8)),
+        replay: Some(ReplayId::from_u128(5)),
+        group: Some(FailureGroup::from_u64(6)),
+        ..plain.filter.clone()
+    };
+    let terms = Terms {
+        rate: Some(Rate { count: 10, per: Duration::from_secs(1), burst: 5 }),
+        newest_first: true,
+        max_ages: vec![("tool_call".to_owned(), Duration::from_secs(300))],
+        skip_if_delivered_later: true,
+        stop_after_failures: Some(7),
+        canary: Some(3),
+    };
+    Replay {
+        filter,
+        terms,
+        request: Some(Request { key: "k".to_owned(), digest: [9; 16] }),
+        skipped: Skipped { waiting: 1, too_old: 2, delivered_later: 3, body_gone: 4, nowhere: 5 },
+        state: ReplayState::Paused,
+        hold: Some(Hold::Canary),
+        canary_passed: true,
+        forgiven: 4,
+        ..plain
     }
 }
 
@@ -113,10 +159,10 @@ fn first_samples() -> Vec<Record> {
     let retry = Step::Retry { due: time(500) };
     let throttled = answer(503, Some(Duration::from_secs(7)));
     let advanced = ReplayAdvanced {
-        id: replay().id,
+        id: plain_replay().id,
         cursor: Some(delivery(1)),
         selected: 2,
-        skipped: 1,
+        skipped: Skipped { waiting: 1, ..Skipped::default() },
         made: vec![(delivery(2), name("billing"))],
         at: time(6),
         finished: false,
@@ -131,15 +177,15 @@ fn first_samples() -> Vec<Record> {
         settled(1, 1, Step::GiveUp, Reason::Gone, Outcome::Permanent, answer(410, None)),
         Record::Cancelled { id: delivery(1), at: time(4) },
         Record::Redelivered { id: delivery(2), endpoint: name("crm"), at: time(4) },
-        Record::ReplayOpened(replay()),
+        Record::ReplayOpened(Box::new(plain_replay())),
         Record::ReplayAdvanced(advanced.clone()),
         Record::ReplayAdvanced(ReplayAdvanced { cursor: None, made: Vec::new(), finished: true, ..advanced }),
-        Record::ReplayCancelled { id: replay().id, at: time(7) },
+        Record::ReplayCancelled { id: plain_replay().id, at: time(7) },
     ]
 }
 
-/// Every kind, and every variant within the kinds.
-fn samples() -> Vec<Record> {
+/// What came with version 2 of attempts.
+fn second_samples() -> Vec<Record> {
     let failed =
         || settled(1, 2, Step::Retry { due: time(500) }, Reason::ProbeFailed, Outcome::Retryable, answer(500, None));
     let (since, probe_at) = (time(10), time(5_010));
@@ -155,6 +201,26 @@ fn samples() -> Vec<Record> {
         stood(None, open(TripCause::FailureRate, Sign::Failure(FailureClass::Refused))),
         Record::Stood { endpoint: name("billing"), standing: Standing::default() },
     ]);
+    samples
+}
+
+/// Every kind, and every variant within the kinds.
+fn samples() -> Vec<Record> {
+    let id = replay().id;
+    let advanced = ReplayAdvanced {
+        id,
+        cursor: Some(delivery(3)),
+        selected: 16,
+        skipped: replay().skipped,
+        made: vec![(delivery(3), name("crm"))],
+        at: time(8),
+        finished: true,
+    };
+    let turns = [Hold::Operator, Hold::Failures, Hold::Canary].map(Turn::Pause);
+    let turns = turns.into_iter().chain([Turn::Resume { forgiven: 3 }, Turn::PassCanary]);
+    let mut samples = second_samples();
+    samples.extend([Record::ReplayOpened(Box::new(replay())), Record::ReplayAdvanced(advanced)]);
+    samples.extend(turns.map(|turn| Record::ReplayTurned { id, turn, at: time(9) }));
     samples
 }
 
@@ -193,7 +259,7 @@ fn every_kind_round_trips_and_half_of_one_is_none() {
     }
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]
@@ -220,8 +286,9 @@ fn assert_reads(bytes: &[u8], expected: &[Record]) {
 }
 
 #[test]
-fn what_version_0_1_0_wrote_reads_back() {
+fn what_was_written_before_reads_back() {
     assert_reads(GOLDEN_FIRST, &first_samples());
+    assert_reads(GOLDEN_ATTEMPTS, &second_samples());
 }
 
 #[test]
@@ -300,25 +367,57 @@ prop_compose! {
     fn any_replay()(
         (id, created_at) in (any::<u128>(), any_time()),
         (endpoint, source, to) in prop::array::uniform3(prop::option::of(any_name())).prop_map(|names| names.into()),
-        types in prop::collection::vec(".{0,9}", 0..3), key in prop::option::of(".{0,9}"),
+        (types, keys) in (prop::collection::vec(".{0,9}", 0..3), prop::collection::vec(".{0,9}", 0..3)),
         statuses in prop::sample::subsequence(Status::ALL.to_vec(), 0..=6),
         reason in prop::option::of(prop::sample::select(Reason::ALL.to_vec())),
         (since, until) in (prop::option::of(any_time()), prop::option::of(any_time())),
         (superseded, unrouted) in any::<(bool, bool)>(), cursor in prop::option::of(any_delivery()),
-        (selected, queued, skipped) in any::<(u64, u64, u64)>(),
-        state in (1u8..4).prop_map(|code| ReplayState::from_code(code).unwrap()),
+        (selected, queued, skipped) in (any::<u64>(), any::<u64>(), any_skipped()), terms in any_terms(),
+        (picks, occurred) in (prop::collection::vec(any_pick(), 0..3), prop::option::of(any_time())),
+        (request, made_by) in (prop::option::of((".{0,9}", any::<[u8; 16]>())), prop::option::of(any::<u128>())),
+        group in any::<Option<u64>>(), (hold, canary_passed, forgiven) in (prop::option::of(1u8..4), any::<bool>(), any::<u64>()),
+        state in (1u8..5).prop_map(|code| ReplayState::from_code(code).unwrap()),
     ) -> Replay {
         let filter = Filter {
-            endpoint, source, types, key, statuses, reason, group: None, since, until, superseded, unrouted,
+            endpoint, source, types, keys, statuses, reason, since, until, superseded, unrouted,
+            picks, occurred_since: occurred, occurred_until: since, group: group.map(FailureGroup::from_u64), replay: made_by.map(ReplayId::from_u128),
         };
+        let request = request.map(|(key, digest)| Request { key, digest });
+        let hold = hold.map(|code| Hold::from_code(code).unwrap());
         let id = ReplayId::from_u128(id);
-        Replay { id, created_at, filter, to, cursor, selected, queued, skipped, state }
+        Replay {
+            id, created_at, filter, to, terms, request, cursor, selected, queued, skipped, state, hold, canary_passed,
+            forgiven,
+        }
+    }
+}
+
+prop_compose! {
+    fn any_skipped()(counts in any::<[u64; 5]>()) -> Skipped {
+        let [waiting, too_old, delivered_later, body_gone, nowhere] = counts;
+        Skipped { waiting, too_old, delivered_later, body_gone, nowhere }
+    }
+}
+
+fn any_pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![any_delivery().prop_map(|id| Pick::Event(id.event)), any_delivery().prop_map(Pick::Delivery)]
+}
+
+prop_compose! {
+    fn any_terms()(
+        rate in prop::option::of((1u32.., 1u64..1 << 40, 1u32..)), flags in any::<(bool, bool)>(),
+        max_ages in prop::collection::vec((".{0,9}", (0u64..1 << 40).prop_map(Duration::from_millis)), 0..3),
+        (stop_after_failures, canary) in any::<(Option<u64>, Option<u64>)>(),
+    ) -> Terms {
+        let rate = rate.map(|(count, per, burst)| Rate { count, per: Duration::from_millis(per), burst });
+        let (newest_first, skip_if_delivered_later) = flags;
+        Terms { rate, newest_first, max_ages, skip_if_delivered_later, stop_after_failures, canary }
     }
 }
 
 prop_compose! {
     fn any_advanced()(
-        id: u128, cursor in prop::option::of(any_delivery()), (selected, skipped) in any::<(u64, u64)>(),
+        id: u128, cursor in prop::option::of(any_delivery()), (selected, skipped) in (any::<u64>(), any_skipped()),
         made in prop::collection::vec((any_delivery(), any_name()), 0..4), at in any_time(), finished: bool,
     ) -> ReplayAdvanced {
         ReplayAdvanced { id: ReplayId::from_u128(id), cursor, selected, skipped, made, at, finished }
@@ -363,7 +462,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             endpoint,
             at
         }),
-        any_replay().prop_map(Record::ReplayOpened),
+        any_replay().prop_map(|replay| Record::ReplayOpened(Box::new(replay))),
         any_advanced().prop_map(Record::ReplayAdvanced),
         (any::<u128>(), any_time()).prop_map(|(id, at)| Record::ReplayCancelled { id: ReplayId::from_u128(id), at }),
         any_stood(),

@@ -1,7 +1,5 @@
 //! What every batch of the index carries along, and the running totals: their bytes.
 
-use std::collections::BTreeMap;
-
 use crate::journal::codec::{Reader, Write};
 use crate::journal::log::Position;
 use crate::journal::{Counters, Tally};
@@ -34,7 +32,7 @@ pub(super) fn decode_meta(from: &mut Reader) -> Option<Meta> {
     }
     let applied = Position(from.number()?);
     let last_id = u128::from_be_bytes(*from.take(16)?.first_chunk()?);
-    let counters = Counters { accepted: from.number()?, unrouted: from.number()?, endpoints: BTreeMap::new() };
+    let counters = Counters { accepted: from.number()?, unrouted: from.number()?, ..Counters::default() };
     Some(Meta { applied, last_id, counters })
 }
 

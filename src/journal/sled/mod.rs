@@ -14,7 +14,8 @@
 //! w endpoint(2) due(8) event(16) slot(2)   deliveries that wait
 //! x event(16)                          events with an exception: a delivery not first-waiting and not delivered
 //! y endpoint(2) event(16)              the same by endpoint
-//! r replay(16)                         replays
+//! r replay(16) piece(2)                replays, each in pieces
+//! u replay(16)                         counters of the deliveries it made
 //! n number(2)                          names, by the number that stands for them above
 //! p endpoint(2)                        the scheduler's mark
 //! s endpoint(2)                        how the endpoint stands
@@ -26,6 +27,7 @@ mod entries;
 mod filter;
 mod meta;
 mod names;
+mod replays;
 mod tags;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +40,9 @@ use super::codec::Reader;
 use super::entry::{Entry, Sign};
 use super::log::Position;
 use super::query::SCAN_MAX;
-use super::record::{decode_replay, decode_standing, encode_replay, encode_standing};
+use super::record::{decode_standing, encode_standing};
 use super::{Counters, JournalError};
-use crate::core::id::{DeliveryId, EventId, ReplayId};
+use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::standing::Standing;
@@ -92,6 +94,8 @@ pub(super) struct Update {
 pub(super) enum Among {
     All,
     Tag(u64),
+    /// These, whether they exist or not.
+    These(Vec<EventId>),
     Exceptions,
     ExceptionsOf(Name),
 }
@@ -124,6 +128,7 @@ impl Index {
             let tally = decode_tally(&mut reader(&value)).ok_or_else(malformed)?;
             meta.counters.endpoints.insert(names.of_key(&key).ok_or_else(malformed)?, tally);
         }
+        meta.counters.replays = replays::read_tallies(&db)?;
         let tags = Manifest::read(&db)?;
         for stray in tags.strays(&db)? {
             tags::remove_run(&db, stray)?;
@@ -165,9 +170,7 @@ impl Index {
         }
         pages.close(&mut batch);
         for replay in &handover.replays {
-            let mut value = Vec::new();
-            encode_replay(replay, &mut value);
-            batch.insert(replay_key(replay.id), value);
+            replays::put(replay, &mut batch);
             meta.last_id = meta.last_id.max(replay.id.as_u128());
         }
         for (endpoint, mark) in &handover.marks {
@@ -235,11 +238,13 @@ impl Index {
 
     /// A record per endpoint that changed: one for all could outgrow a value.
     fn put_tallies(&self, counters: &Counters, batch: &mut ::sled::Batch) {
-        let written = self.meta().counters.endpoints;
-        for (endpoint, tally) in counters.endpoints.iter().filter(|(name, tally)| written.get(*name) != Some(tally)) {
+        let written = self.meta().counters;
+        let changed = counters.endpoints.iter().filter(|(name, tally)| written.endpoints.get(*name) != Some(*tally));
+        for (endpoint, tally) in changed {
             let key = numbered(b't', self.names.number(endpoint, batch));
             batch.insert(key, encode_tally(tally));
         }
+        replays::put_tallies(counters, &written, batch);
     }
 
     fn put(&self, update: &Update, pages: &mut Pages, batch: &mut ::sled::Batch) {
@@ -331,6 +336,15 @@ impl Index {
                 let found = manifest.events(&self.db, *tag, (low, high), newest_first, TAGGED_MAX)?;
                 Box::new(found.into_iter().map(Ok))
             }
+            Among::These(ids) => {
+                let mut ids: Vec<EventId> = ids.iter().copied().filter(|id| (low..high).contains(id)).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                if newest_first {
+                    ids.reverse();
+                }
+                Box::new(ids.into_iter().map(Ok))
+            }
             Among::Exceptions => self.keys(b"x".to_vec(), low, high, newest_first),
             Among::ExceptionsOf(endpoint) => match self.names.known(endpoint) {
                 None => Box::new(std::iter::empty()),
@@ -389,11 +403,7 @@ impl Index {
     }
 
     pub(super) fn replays(&self) -> IndexResult<Vec<Replay>> {
-        let read = |pair: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
-            let (_, value) = pair.map_err(sled_failed)?;
-            decode_replay(&mut reader(&value)).ok_or_else(malformed)
-        };
-        self.db.scan_prefix(b"r").map(read).collect()
+        replays::read(&self.db)
     }
 
     pub(super) fn marks(&self) -> IndexResult<BTreeMap<Name, EventId>> {
@@ -534,10 +544,4 @@ fn entry_key(id: EventId, chunk: u16) -> Vec<u8> {
 fn numbered(kind: u8, number: u16) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     vec![kind, high, low]
-}
-
-fn replay_key(id: ReplayId) -> Vec<u8> {
-    let mut key = b"r".to_vec();
-    key.extend_from_slice(&id.as_u128().to_be_bytes());
-    key
 }
