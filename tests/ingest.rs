@@ -23,6 +23,7 @@ use backstop::core::source::{Ack, DedupRule, Source};
 use backstop::core::standing::Standing;
 use backstop::engine::{Engine, Parts, Sending, SystemClock, Transport};
 use backstop::ingest::{self, HEADERS_KEPT_MAX_BYTES};
+use backstop::journal::audit::{Audit, Span};
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use backstop::listener::{self, Listener};
@@ -105,8 +106,8 @@ impl Journal for Faulty {
     fn counters(&self) -> Counters {
         self.model.counters()
     }
-    fn recount(&self) -> Result<Counters, JournalError> {
-        self.model.recount()
+    fn audit(&self, span: Span) -> Result<Audit, JournalError> {
+        self.model.audit(span)
     }
     fn last_id(&self) -> u128 {
         self.model.last_id()

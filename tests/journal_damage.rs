@@ -13,6 +13,7 @@ use backstop::core::delivery::Step;
 use backstop::core::event::{Event, FAN_OUT_MAX, KEY_LEN_MAX, TYPE_LEN_MAX};
 use backstop::core::filter::Filter;
 use backstop::core::name::Name;
+use backstop::journal::audit::Span;
 use backstop::journal::embedded::EmbeddedJournal;
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{Change, Journal, Receipt, Redelivery};
@@ -209,15 +210,14 @@ fn an_index_that_is_gone_empty_or_garbage_is_built_again() {
 #[test]
 fn an_index_of_another_format_is_built_again() {
     let made = make(8, true);
-    for other in [1u8, 3] {
+    for step in [-1, 1] {
         // Opened and not closed: the next start trusts the files whatever their checksum.
         drop(support::open(made.dir.path()));
         let elsewhere = tempfile::tempdir().unwrap();
         copy(made.dir.path(), elsewhere.path());
         let db = sled::open(elsewhere.path().join("index")).unwrap();
         let mut meta = db.get(b"m").unwrap().unwrap().to_vec();
-        assert_eq!(meta[0], 2, "what this program writes");
-        meta[0] = other;
+        meta[0] = meta[0].wrapping_add_signed(step);
         db.insert(b"m", meta).unwrap();
         drop(db);
         let journal = support::open(elsewhere.path());
@@ -287,7 +287,7 @@ fn a_flipped_bit_in_the_log_costs_the_event_it_hits_and_is_reported() {
             views.iter().filter(|view| journal.entry(view.head.id).unwrap().as_ref() != Some(*view)).collect();
         assert!(unlike.len() <= 1, "seed {seed}: one bit changes one event");
         assert!(unlike.is_empty() || findings.damaged.len() + findings.torn.len() == 1, "seed {seed}: {findings:?}");
-        assert_eq!(journal.recount().unwrap(), journal.counters());
+        assert_eq!(journal.audit(Span::default()).unwrap().counters, journal.counters());
         hit += unlike.len();
     }
     assert!(hit > 0);
@@ -326,7 +326,7 @@ fn a_log_that_ends_before_what_the_index_knows_means_a_rebuild() {
         let why = journal.report().rebuilt.clone().unwrap();
         assert!(why.contains("knows more than the log"), "{why}");
         assert_eq!(journal.report().findings.damaged.len(), usize::from(!blank));
-        assert_eq!(journal.recount().unwrap(), journal.counters());
+        assert_eq!(journal.audit(Span::default()).unwrap().counters, journal.counters());
         // Positions that are given again do not confuse what is left.
         let mut maker = Maker::new(7);
         let new = maker.event(at(1 << 30), &["a"]);

@@ -18,6 +18,7 @@ use backstop::core::filter::{Filter, Pick};
 use backstop::core::id::{DeliveryId, EventId, ReplayId};
 use backstop::core::name::Name;
 use backstop::core::replay::{Hold, Replay, Skipped, Turn};
+use backstop::core::scheduler::Active;
 use backstop::core::timestamp::Timestamp;
 use backstop::journal::embedded::EmbeddedJournal;
 use backstop::journal::memory::MemoryJournal;
@@ -118,6 +119,13 @@ impl World {
         }
         let late = self.events.len().saturating_sub(if self.one_in(4) { usize::MAX } else { 12 });
         self.events[self.maker.rng.usize(late..self.events.len())]
+    }
+
+    /// This event, or an earlier one before which nothing to `a` is untried: what a mark may be.
+    fn tried_to(&self, id: EventId) -> EventId {
+        let fresh = self.model.fresh(&name("a"), EventId::MIN, 1).unwrap();
+        let before = |first: &Active| EventId::from_u128(first.id.event.as_u128() - 1);
+        fresh.deliveries.first().map_or(id, |first| id.min(before(first)))
     }
 
     fn change(&mut self) -> Change {
@@ -295,7 +303,8 @@ fn run(seed: u64) {
             0..3 => journal.settle_index().unwrap(),
             3 | 4 => journal = reopen(&mut world, journal, dir.path()),
             5 => {
-                world.mark = world.mark.max(world.some_event());
+                let some = world.some_event();
+                world.mark = world.mark.max(world.tried_to(some));
                 journal.set_mark(&endpoints[0], world.mark);
             }
             _ => {}

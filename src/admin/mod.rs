@@ -10,6 +10,7 @@
 //! accept loop with its limits, which is the listener's; checks of Host and Origin, which come with the
 //! dashboard; anything that changes the config.
 
+pub mod audit;
 pub mod auth;
 mod deliveries;
 mod endpoints;
@@ -79,6 +80,8 @@ pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = 
         .or(keys::routes(state))
         .unify()
         .or(totals::routes(state))
+        .unify()
+        .or(audit::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(authorized(state.token)).and(nouns);
     let beside = health::routes(state).or(metrics::routes(state)).unify();

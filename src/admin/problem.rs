@@ -71,6 +71,11 @@ impl Problem {
         Self { hint: Hint::RetryLater, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// What is wrong, for people.
+    pub(super) fn into_detail(self) -> String {
+        self.detail
+    }
+
     /// The answer that says so.
     pub(super) fn into_response(self) -> Response {
         let problem = wire::Problem {

@@ -103,7 +103,7 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
     }
 }
 
-fn once(slot: &mut Option<String>, name: &str, value: String) -> Result<(), Problem> {
+pub(super) fn once(slot: &mut Option<String>, name: &str, value: String) -> Result<(), Problem> {
     if slot.replace(value).is_some() {
         return Err(Problem::parameter(name, "is given twice"));
     }
@@ -249,7 +249,8 @@ fn group(text: &str) -> Result<FailureGroup, Problem> {
     text.parse().map_err(|_| Problem::parameter("group", "is the id of a failure group: flg_ and 16 digits"))
 }
 
-fn time(parameter: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+/// The time that `text` means at `now`.
+pub(super) fn time(parameter: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
     let read = |text: &str| {
         let ago = || span(text).map(|span| Timestamp::ZERO.after(now.since(Timestamp::ZERO.after(span))));
         Timestamp::parse_rfc3339(text).or_else(ago).ok_or_else(|| {

@@ -5,6 +5,7 @@
 //! not know. Requests are stricter: an unknown field is refused, because a misspelt filter would mean more
 //! than was asked. Absent: anything secret (an endpoint's URL comes without its query, its headers not at all).
 
+mod audit;
 mod failures;
 mod flow;
 mod from_core;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::{Audit, Difference};
 pub use self::failures::{FailureGroup, FailureSample, Failures};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 pub use self::replays::{OpenReplay, Plan, Replay, ReplayAgain, Sample, SkippedBy, Trial, TrialAnswer, TrialCopy};
@@ -303,34 +305,6 @@ pub struct Counters {
     pub started_at: String,
     /// Requests that made no new event since this process began, by reason.
     pub turned_away: BTreeMap<String, u64>,
-}
-
-/// The running totals held against a count of everything stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Audit {
-    /// Whether nothing differs.
-    pub ok: bool,
-    /// Whether nothing moved meanwhile. If something did, counts that rise and fall were not compared.
-    pub exact: bool,
-    /// Events counted.
-    pub events: u64,
-    /// Deliveries counted.
-    pub deliveries: u64,
-    /// What does not agree.
-    pub differences: Vec<Difference>,
-}
-
-/// A count that does not agree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
-    /// Whose; `null` for events.
-    pub endpoint: Option<String>,
-    /// Which count.
-    pub count: String,
-    /// By the running totals.
-    pub counter: u64,
-    /// By counting again.
-    pub recount: u64,
 }
 
 /// That the gateway lives or is ready.

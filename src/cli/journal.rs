@@ -1,4 +1,4 @@
-//! `backstop journal verify | rebuild | stats`, `backstop audit`: looking after the journal.
+//! `backstop journal verify | rebuild | stats`: looking after the journal.
 //!
 //! The journal verbs work on the directory itself, so the gateway must not be running; the lock sees to it.
 
@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::client;
 use super::exit::Failure;
 use super::table::Output;
-use super::totals;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::journal_settings;
+use crate::journal::audit::Span;
 use crate::journal::embedded::{EmbeddedJournal, Progress, Settings, Verified};
 use crate::journal::{Counters, Journal as _, JournalError};
 
@@ -36,16 +36,6 @@ enum Verb {
     Rebuild,
     /// Show sizes and totals
     Stats,
-}
-
-/// Count everything again and hold it against the running totals
-#[derive(Debug, clap::Args)]
-pub(crate) struct AuditArgs {
-    /// The stopped gateway's directory instead of a running gateway
-    #[arg(long)]
-    offline: bool,
-    #[command(flatten)]
-    totals: totals::Args,
 }
 
 /// What a journal verb found.
@@ -90,17 +80,8 @@ pub(crate) fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Audits a running gateway, or a stopped one's directory.
-pub(crate) async fn audit(args: &AuditArgs, config: &Path) -> Result<(), Failure> {
-    if !args.offline {
-        return totals::audit(&args.totals, config).await;
-    }
-    let found = look(&settings(config)?)?;
-    args.totals.remote.output.show(&found, as_text)?;
-    if found.agrees { Ok(()) } else { Err(Failure::failed("the counters do not agree with what is stored")) }
-}
-
-fn settings(config: &Path) -> Result<Settings, Failure> {
+/// Where the config says that the journal is.
+pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
     let config = client::load(config)?;
     if !config.journal.dir.is_dir() {
         let dir = config.journal.dir.display();
@@ -122,14 +103,25 @@ fn verify(settings: &Settings) -> Result<Found, Failure> {
     })
 }
 
-/// Opens the journal, counts, and closes it.
-fn look(settings: &Settings) -> Result<Found, Failure> {
+/// Opens the journal, has it asked, and closes it.
+pub(super) fn opened<T>(
+    settings: &Settings,
+    ask: impl FnOnce(&EmbeddedJournal) -> Result<T, JournalError>,
+) -> Result<T, Failure> {
     let bar = ProgressBar::hidden();
     let journal = EmbeddedJournal::open(settings, &|progress| show(&bar, progress)).map_err(failed)?;
     bar.finish_and_clear();
-    let (counters, recount) = (journal.counters(), journal.recount().map_err(failed)?);
-    let (report, sizes) = (journal.report().clone(), journal.sizes());
+    let answer = ask(&journal).map_err(failed)?;
     journal.close().map_err(failed)?;
+    Ok(answer)
+}
+
+/// What there is, and whether an audit is clean.
+fn look(settings: &Settings) -> Result<Found, Failure> {
+    let asked =
+        opened(settings, |journal| Ok((journal.audit(Span::default())?, journal.report().clone(), journal.sizes())));
+    let (audit, report, sizes) = asked?;
+    let counters = &audit.counters;
     Ok(Found {
         records: report.findings.records,
         log_bytes: sizes.log_bytes,
@@ -137,11 +129,11 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
         rebuilt: report.rebuilt,
         cut_off: stretches(&report.findings.torn),
         damaged: stretches(&report.findings.damaged),
-        accepted: recount.accepted,
-        unrouted: recount.unrouted,
-        deliveries: sum(&recount, |tally| tally.routed + tally.replayed),
-        attempts: sum(&recount, |tally| tally.attempts),
-        agrees: counters == recount && recount.endpoints.values().all(crate::journal::Tally::reconciles),
+        accepted: counters.accepted,
+        unrouted: counters.unrouted,
+        deliveries: sum(counters, |tally| tally.routed + tally.replayed),
+        attempts: sum(counters, |tally| tally.attempts),
+        agrees: audit.is_clean(),
     })
 }
 

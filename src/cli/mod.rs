@@ -3,6 +3,7 @@
 //! Local verbs work on the config and the journal's directory; remote verbs speak to a running gateway by
 //! its admin API. Without a verb, `serve`. Every command ends by one of the codes in [`exit`].
 
+mod audit;
 mod call;
 mod cancel;
 mod check;
@@ -63,7 +64,7 @@ enum Verb {
     Endpoints(endpoints::ListArgs),
     Pause(endpoints::PauseArgs),
     Resume(endpoints::ResumeArgs),
-    Audit(journal::AuditArgs),
+    Audit(audit::Args),
     Journal(journal::Args),
     Demo(demo::Args),
     /// Print the version
@@ -99,7 +100,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Endpoints(args) => endpoints::list(&args, config).await,
         Verb::Pause(args) => endpoints::pause(&args, config).await,
         Verb::Resume(args) => endpoints::resume(&args, config).await,
-        Verb::Audit(args) => journal::audit(&args, config).await,
+        Verb::Audit(args) => audit::run(&args, config).await,
         Verb::Journal(args) => journal::run(&args, config),
         Verb::Demo(args) => demo::run(&args).await,
         Verb::Version => table::print(format!("backstop {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),

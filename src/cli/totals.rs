@@ -1,17 +1,18 @@
-//! `backstop counters`, and `audit` of a running gateway.
+//! `backstop counters`: how many deliveries stand where.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::table::Table;
-use crate::admin::wire::{Audit, Counters};
+use crate::admin::wire::{Counters, Tally};
 
 /// Ask the running gateway
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    pub(super) remote: Remote,
+    remote: Remote,
 }
 
 /// Shows how many deliveries stand where.
@@ -25,12 +26,13 @@ pub(crate) async fn counters(args: &Args, config: &Path) -> Result<(), Failure> 
         format!(
             "{accepted} events accepted, {unrouted} of them unrouted; {in_flight} attempts in flight\n\
              turned away since {started_at}: {turned_away}\n{}",
-            tallies(counters)
+            tallies(&counters.endpoints)
         )
     })
 }
 
-fn tallies(counters: &Counters) -> String {
+/// How many deliveries stand where, by endpoint.
+pub(super) fn tallies(endpoints: &BTreeMap<String, Tally>) -> String {
     let header = [
         "ENDPOINT",
         "ROUTED",
@@ -45,7 +47,7 @@ fn tallies(counters: &Counters) -> String {
         "EXPIRED",
     ];
     let mut table = Table::new(&header);
-    for (name, tally) in &counters.endpoints {
+    for (name, tally) in endpoints {
         let counts = [
             tally.routed,
             tally.replayed,
@@ -63,31 +65,4 @@ fn tallies(counters: &Counters) -> String {
         table.row([name, routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired]);
     }
     table.text("no delivery was made yet")
-}
-
-/// Has the gateway count everything again; fails if the counters do not agree.
-pub(crate) async fn audit(args: &Args, config: &Path) -> Result<(), Failure> {
-    let audit: Audit = Client::new(&args.remote, config)?.get(&["audit"], &[]).await?;
-    args.remote.output.show(&audit, audited)?;
-    if audit.ok { Ok(()) } else { Err(Failure::failed("the counters do not agree with what is stored")) }
-}
-
-fn audited(audit: &Audit) -> String {
-    let Audit { ok, exact, events, deliveries, .. } = audit;
-    let verdict = match (ok, exact) {
-        (true, true) => "every count agrees",
-        (true, false) => "every count that can be compared under traffic agrees",
-        (false, _) => "counts differ",
-    };
-    let mut text = format!("{events} events, {deliveries} deliveries: {verdict}\n");
-    if !ok {
-        let mut table = Table::new(&["ENDPOINT", "COUNT", "COUNTER", "RECOUNT"]);
-        for difference in &audit.differences {
-            let endpoint = difference.endpoint.as_deref().unwrap_or_default();
-            let [counter, recount] = [difference.counter, difference.recount].map(|count| count.to_string());
-            table.row([endpoint, &difference.count, &counter, &recount]);
-        }
-        text.push_str(&table.text(""));
-    }
-    text
 }

@@ -46,16 +46,23 @@ pub(crate) struct Slot {
     /// Computed once, when the attempt is applied: lists only compare it.
     pub(crate) group: Option<FailureGroup>,
     pub(crate) replay: Option<ReplayId>,
-    /// Whether an operator or a replay made it.
-    pub(crate) again: bool,
-    /// The record of its last attempt or move; [`Position::NONE`] if there was none.
+    /// The record that an operator or a replay made it by; [`Position::NONE`] for one that routing made.
+    pub(crate) made_by: Position,
+    /// The record that ended it without an attempt; [`Position::NONE`] if none did.
+    pub(crate) ended_by: Position,
+    /// The record of its last attempt; [`Position::NONE`] if there was none.
     pub(crate) last_place: Position,
 }
 
 impl Slot {
+    /// Whether an operator or a replay made it.
+    pub(crate) fn is_again(&self) -> bool {
+        self.made_by != Position::NONE
+    }
+
     /// Whether it is an original that was never tried: found by its event, needs no index record of its own.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.state.due().is_some() && self.attempts == 0 && !self.again
+        self.state.due().is_some() && self.attempts == 0 && !self.is_again()
     }
 
     /// Whether it is scheduled otherwise: a retry or a replay, found by its due time.
@@ -86,7 +93,8 @@ impl Entry {
             last_failure: None,
             group: None,
             replay: None,
-            again: false,
+            made_by: Position::NONE,
+            ended_by: Position::NONE,
             last_place: Position::NONE,
         };
         let draft = &event.draft;
@@ -138,13 +146,14 @@ impl Entry {
         slot.last_place = place;
     }
 
-    /// Takes a scheduled delivery back.
-    pub(crate) fn cancel(&mut self, slot: u16, at: Timestamp) {
+    /// Takes a scheduled delivery back, by the record at `place`.
+    pub(crate) fn cancel(&mut self, slot: u16, at: Timestamp, place: Position) {
         let Some(slot) = self.slots.get_mut(usize::from(slot)) else { return };
         if let Ok(state) = slot.state.apply(Step::Cancel) {
             slot.state = state;
             slot.reason = Reason::Operator;
             slot.changed_at = at;
+            slot.ended_by = place;
         }
     }
 
@@ -153,8 +162,15 @@ impl Entry {
         self.slots.iter().any(|slot| slot.endpoint == *endpoint && !slot.state.is_terminal())
     }
 
-    /// Makes the delivery in `slot`, unless it is there already.
-    pub(crate) fn deliver_again(&mut self, slot: u16, endpoint: &Name, at: Timestamp, replay: Option<ReplayId>) {
+    /// Makes the delivery in `slot` by the record at `place`, unless it is there already.
+    pub(crate) fn deliver_again(
+        &mut self,
+        slot: u16,
+        endpoint: &Name,
+        at: Timestamp,
+        replay: Option<ReplayId>,
+        place: Position,
+    ) {
         if usize::from(slot) != self.slots.len() {
             return;
         }
@@ -172,7 +188,8 @@ impl Entry {
             last_failure: None,
             group: None,
             replay,
-            again: true,
+            made_by: place,
+            ended_by: Position::NONE,
             last_place: Position::NONE,
         });
     }
@@ -237,7 +254,7 @@ impl Entry {
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(delivery) = self.delivery(index) else { continue };
             tally(slot, &mut |tally| {
-                sign.add(if slot.again { &mut tally.replayed } else { &mut tally.routed }, 1);
+                sign.add(if slot.is_again() { &mut tally.replayed } else { &mut tally.routed }, 1);
                 sign.add(&mut tally.attempts, u64::from(slot.attempts));
                 sign.add(tally.of_mut(delivery.status()), 1);
                 if slot.state == State::Dead && !delivery.superseded {
@@ -251,7 +268,7 @@ impl Entry {
 impl Counters {
     pub(crate) fn add(&mut self, entry: &Entry, sign: Sign) {
         sign.add(&mut self.accepted, 1);
-        if !entry.slots.iter().any(|slot| !slot.again) {
+        if !entry.slots.iter().any(|slot| !slot.is_again()) {
             sign.add(&mut self.unrouted, 1);
         }
         entry.count(sign, |slot, count| {

@@ -174,9 +174,9 @@ pub(crate) fn apply<A: Apply>(record: &Record, place: Position, to: &mut A) -> R
         Record::Settled { settlement, .. } => {
             to.change(settlement.id.event, place, |entry| entry.settle(settlement, place))
         }
-        Record::Cancelled { id, at } => to.change(id.event, place, |entry| entry.cancel(id.slot, *at)),
+        Record::Cancelled { id, at } => to.change(id.event, place, |entry| entry.cancel(id.slot, *at, place)),
         Record::Redelivered { id, endpoint, at } => {
-            to.change(id.event, place, |entry| entry.deliver_again(id.slot, endpoint, *at, None))
+            to.change(id.event, place, |entry| entry.deliver_again(id.slot, endpoint, *at, None, place))
         }
         Record::ReplayOpened(replay) => to.insert_replay(replay),
         Record::ReplayAdvanced(advanced) => apply_advance(advanced, place, to),
@@ -196,8 +196,8 @@ pub(crate) fn apply<A: Apply>(record: &Record, place: Position, to: &mut A) -> R
 
 fn apply_advance<A: Apply>(advanced: &ReplayAdvanced, place: Position, to: &mut A) -> Result<(), A::Error> {
     for (id, endpoint) in &advanced.made {
-        let again = |entry: &mut Entry| entry.deliver_again(id.slot, endpoint, advanced.at, Some(advanced.id));
-        to.change(id.event, place, again)?;
+        let (at, by) = (advanced.at, Some(advanced.id));
+        to.change(id.event, place, |entry| entry.deliver_again(id.slot, endpoint, at, by, place))?;
     }
     to.change_replay(advanced.id, |replay| {
         let is_news = replay.is_behind(advanced.cursor) || (advanced.finished && replay.state == ReplayState::Running);

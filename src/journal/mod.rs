@@ -12,6 +12,7 @@
 //! Invariants: an event and its deliveries appear together or not at all. A delivery moves only along
 //! the arrows of [`crate::core::delivery`]. An attempt and the state it leads to are one change.
 
+pub mod audit;
 mod codec;
 pub mod disk;
 pub mod embedded;
@@ -26,6 +27,8 @@ mod sled;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use audit::{Audit, Span};
 
 use crate::core::attempt::Attempt;
 use crate::core::delivery::{Delivery, Reason, Status, Step};
@@ -102,10 +105,10 @@ pub trait Journal: Send + Sync + 'static {
     /// The running totals.
     fn counters(&self) -> Counters;
 
-    /// Counts everything again from the stored events, to be held against [`Journal::counters`].
+    /// Holds what is known of every event of the span against what was stored of it; see [`audit`].
     ///
-    /// Commits go on meanwhile: what they change may be counted as it was before or after.
-    fn recount(&self) -> Result<Counters, JournalError>;
+    /// Commits go on meanwhile and are not in it. It takes as long as reading everything that is stored.
+    fn audit(&self, span: Span) -> Result<Audit, JournalError>;
 
     /// The greatest id in use, so that new ones are greater.
     fn last_id(&self) -> u128;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::events::call_ended;
 use crate::place::Place;
 use crate::sink::{OK, Sink};
@@ -78,6 +80,12 @@ fn damage_is_named_and_the_rest_is_delivered() {
     assert!((position..position + bytes).contains(&at), "{damaged}: {at}");
     assert!(bytes < 1024, "{damaged}: only the record that was hit");
 
+    let audit = place.run(["audit", "--offline"]);
+    assert_eq!(audit.code, Some(1), "{audit:?}");
+    assert!(audit.out.contains(&format!("unfounded  {}", events[2])), "{audit:?}");
+    let early = place.run(["audit", "--offline", "--until", "2001-01-01T00:00:00Z", "--output", "json"]);
+    assert!(early.out.contains("\"events\": 0"), "{early:?}");
+
     sink.release();
     let gateway = place.serve();
     gateway.until_count("crm", "failed", 1);
@@ -131,7 +139,15 @@ fn with_the_index_gone_and_the_log_damaged_the_rest_is_there() {
     assert!(gateway.log.so_far().iter().any(|line| line.contains("the log is damaged here")));
     assert_eq!(gateway.get("counters")["endpoints"]["crm"]["delivered"], 4);
     assert!(gateway.verb(["event", &events[2]]).failed(4).contains("there is no such event"));
-    gateway.verb(["audit"]).ok();
+    // What has vanished is named by what the log still says of it.
+    let audit = gateway.verb(["audit", "--output", "json"]);
+    assert_eq!(audit.code, Some(1), "{audit:?}");
+    let found: Value = serde_json::from_str(&audit.out).unwrap();
+    let differences = found["differences"].as_array().unwrap();
+    let named: Vec<(&str, Option<&str>)> =
+        differences.iter().map(|found| (found["what"].as_str().unwrap(), found["id"].as_str())).collect();
+    let delivery = format!("{}_0", events[2].replace("evt_", "dlv_"));
+    assert_eq!(named, [("missing", Some(delivery.as_str())), ("lost", None)], "{found}");
     gateway.stop();
     let verified = place.run(["journal", "verify", "--output", "json"]);
     assert_eq!(verified.code, Some(1), "{verified:?}");

@@ -71,7 +71,10 @@ fn a_call_fails_is_listed_replayed_and_delivered() {
 
     billing.answer(OK);
     let replayed = gateway.verb(["replay", "--endpoint", "billing"]).ok();
-    assert!(replayed.starts_with("rpl_") && replayed.ends_with(" completed: 3 selected, 3 queued, 0 skipped; 3 delivered\n"));
+    assert!(
+        replayed.starts_with("rpl_")
+            && replayed.ends_with(" completed: 3 selected, 3 queued, 0 skipped; 3 delivered\n")
+    );
     gateway.until_count("billing", "delivered", 3);
     assert_eq!(gateway.verb(["failed"]).ok(), "");
     let (seen, replays) = (billing.posts(), gateway.verb(["replays", "--output", "json"]).json());
@@ -83,7 +86,7 @@ fn a_call_fails_is_listed_replayed_and_delivered() {
     }
     assert!(gateway.verb(["replays"]).ok().contains(" completed "));
     let audit = gateway.verb(["audit"]).ok();
-    assert_eq!(audit, "3 events, 9 deliveries: every count agrees\n");
+    assert!(audit.contains("\n3 events, 9 deliveries, ") && audit.ends_with(" records: nothing differs\n"), "{audit}");
     gateway.stop();
     assert_eq!(place.run(["audit", "--offline", "--output", "json"]).json()["deliveries"], 9);
 }

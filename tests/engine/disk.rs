@@ -13,6 +13,7 @@ use backstop::core::name::Name;
 use backstop::core::replay::Replay;
 use backstop::core::scheduler::{Active, Fresh};
 use backstop::core::standing::Standing;
+use backstop::journal::audit::{Audit, Span};
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use tokio::sync::watch;
@@ -236,8 +237,8 @@ impl Journal for Disk {
     fn counters(&self) -> Counters {
         self.memory.counters()
     }
-    fn recount(&self) -> Result<Counters, JournalError> {
-        self.memory.recount()
+    fn audit(&self, span: Span) -> Result<Audit, JournalError> {
+        self.memory.audit(span)
     }
     fn last_id(&self) -> u128 {
         self.memory.last_id()

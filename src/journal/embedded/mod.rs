@@ -15,6 +15,7 @@
 //! After any error but `Full` the journal takes nothing more: what is on disk is unknown until it is
 //! opened again.
 
+mod audit;
 mod indexer;
 mod overlay;
 mod space;
@@ -29,7 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::entry::{Entry, Sign, Slot, print_tag};
+use super::audit::{Audit, Span};
+use super::entry::{Entry, Slot, print_tag};
 use super::ledger;
 use super::log::{Findings, Log, LogError, Position};
 use super::query::{self, SCAN_MAX};
@@ -73,6 +75,8 @@ struct Inner {
     committing: Mutex<()>,
     /// One handover at a time: what a later one calls applied must not overtake an earlier one's entries.
     handing_over: Mutex<()>,
+    /// One audit at a time; nothing may be removed from the log during one.
+    auditing: Mutex<()>,
     /// The journal's directory.
     dir: PathBuf,
     space: Space,
@@ -450,12 +454,8 @@ impl Journal for EmbeddedJournal {
         self.inner.overlay().counters().clone()
     }
 
-    fn recount(&self) -> Result<Counters, JournalError> {
-        let mut counters = Counters::default();
-        for entry in self.inner.entries(&Among::All, (EventId::MIN, EventId::MAX), false)? {
-            counters.add(&entry?, Sign::Plus);
-        }
-        Ok(counters)
+    fn audit(&self, span: Span) -> Result<Audit, JournalError> {
+        audit::audit(&self.inner, span)
     }
 
     fn last_id(&self) -> u128 {

@@ -176,6 +176,15 @@ impl Overlay {
         &self.counters
     }
 
+    /// Every record before this one is applied here.
+    pub(super) const fn applied(&self) -> Position {
+        self.applied
+    }
+
+    pub(super) const fn marks(&self) -> &BTreeMap<Name, EventId> {
+        &self.marks
+    }
+
     pub(super) const fn last_id(&self) -> u128 {
         self.last_id
     }

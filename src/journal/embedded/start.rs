@@ -125,6 +125,7 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
         room: Condvar::new(),
         committing: Mutex::new(()),
         handing_over: Mutex::new(()),
+        auditing: Mutex::new(()),
         dir: dir.clone(),
         space,
         failed: OnceLock::new(),

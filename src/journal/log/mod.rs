@@ -34,6 +34,7 @@
 
 mod scan;
 mod segment;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,7 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
-use scan::Found;
+pub(crate) use scan::Found;
 use segment::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Segment};
 
 /// A place in the log, in bytes since its beginning.
@@ -170,6 +171,12 @@ impl Log {
         Position(self.writer().end)
     }
 
+    /// Where the oldest segment that is still there begins.
+    pub(crate) fn begin(&self) -> Position {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        Position(segments.first_key_value().map_or(0, |(base, _)| *base))
+    }
+
     /// Appends `items` as one group and returns, once it is durable, where each record stands.
     pub fn append<T>(&self, items: &[T], encode: impl Fn(&T, &mut Vec<u8>)) -> Result<Vec<Position>, LogError> {
         let mut writer = self.writer();
@@ -236,6 +243,11 @@ impl Log {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).values().map(|segment| segment.held).sum()
+    }
+
+    /// The segments as they are now.
+    fn segments(&self) -> BTreeMap<u64, Segment> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

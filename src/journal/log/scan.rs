@@ -10,7 +10,7 @@ use super::segment::RECORD_HEADER_BYTES;
 
 /// What stands in a stretch of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A whole record.
     Record { position: u64, group: u64, payload: Bytes },
     /// Bytes that are no record and not the free end.
@@ -78,7 +78,7 @@ pub(super) fn scan(bytes: Bytes, start: u64) -> Vec<Found> {
     found
 }
 
-fn record_at(bytes: &Bytes, offset: usize, position: u64) -> Option<(u64, Bytes)> {
+pub(super) fn record_at(bytes: &Bytes, offset: usize, position: u64) -> Option<(u64, Bytes)> {
     let header = parse_header(bytes.get(offset..)?, position)?;
     Some((header.group, header.payload(&bytes.slice(offset..))?))
 }

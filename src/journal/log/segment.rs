@@ -117,7 +117,7 @@ impl Segment {
     }
 
     /// The bytes of `from..to`.
-    fn read(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).map_err(io::Error::other)?];
         self.file.read(&mut bytes, from - self.base).map_err(file_error(&*self.file))?;
         Ok(bytes)

@@ -21,11 +21,11 @@ use crate::journal::entry::{Entry, Slot};
 use crate::journal::log::Position;
 
 /// Slots in a chunk.
-pub(super) const SLOTS_PER_CHUNK: usize = 16;
+pub(super) const SLOTS_PER_CHUNK: usize = 13;
 /// The longest head of an entry, the number of slots behind it included: every number as long as its type allows.
 const HEAD_MAX_BYTES: usize = 57 + TYPE_LEN_MAX + KEY_LEN_MAX;
 /// The longest slot.
-const SLOT_MAX_BYTES: usize = 98;
+const SLOT_MAX_BYTES: usize = 117;
 const _: () = assert!(HEAD_MAX_BYTES + SLOTS_PER_CHUNK * SLOT_MAX_BYTES <= VALUE_MAX_BYTES);
 
 /// The entry's chunks: the first with its head, each with at most [`SLOTS_PER_CHUNK`] slots.
@@ -157,7 +157,8 @@ fn encode_slot(slot: &Slot, endpoint: u16, entry: &Entry, out: &mut Vec<u8>) {
     out.byte(slot.last_failure.map_or(0, |class| class as u8));
     out.option(slot.group, |out, group| out.raw(&group.as_u64().to_be_bytes()));
     out.option(slot.replay, |out, replay| out.replay(replay));
-    out.flag(slot.again);
+    out.number(slot.made_by.0);
+    out.number(slot.ended_by.0);
     out.number(slot.last_place.0);
 }
 
@@ -195,7 +196,8 @@ fn decode_slot(endpoint: Name, received: Timestamp, from: &mut Reader) -> Option
         },
         group: from.option(|from| Some(FailureGroup::from_u64(u64::from_be_bytes(*from.take(8)?.first_chunk()?))))?,
         replay: from.option(Reader::replay)?,
-        again: from.flag()?,
+        made_by: Position(from.number()?),
+        ended_by: Position(from.number()?),
         last_place: Position(from.number()?),
     })
 }
@@ -228,7 +230,8 @@ mod tests {
             last_failure: Some(FailureClass::NotSent),
             group: Some(FailureGroup::from_u64(u64::MAX)),
             replay: Some(ReplayId::from_u128(u128::MAX)),
-            again: true,
+            made_by: Position(u64::MAX),
+            ended_by: Position(u64::MAX),
             last_place: Position(u64::MAX),
         };
         let head = EventHead {

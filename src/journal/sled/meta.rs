@@ -5,7 +5,7 @@ use crate::journal::log::Position;
 use crate::journal::{Counters, Tally};
 
 /// How the index is laid out. One of another format is not read: it is built again from the log.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 
 /// What every batch carries along.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

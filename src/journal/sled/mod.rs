@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! b event(16)                          a page of entries, the first of them named
-//! e event(16) chunk(2)                 an entry by itself: head and first 16 slots, then 16 slots a chunk
+//! e event(16) chunk(2)                 an entry by itself: head and first 13 slots, then 13 slots a chunk
 //! h, g                                 tags
 //! w endpoint(2) due(8) event(16) slot(2)   deliveries that wait
 //! x event(16)                          events with an exception: a delivery not first-waiting and not delivered
@@ -259,8 +259,9 @@ impl Index {
                 }
             }
         }
-        let before = update.before.as_ref().map(|before| self.marks_of(before, batch)).unwrap_or_default();
-        let after = self.marks_of(entry, batch);
+        let mut number = |name: &Name| self.names.number(name, batch);
+        let before = update.before.as_ref().map(|before| marks_of(before, &mut number)).unwrap_or_default();
+        let after = marks_of(entry, &mut number);
         for key in before.difference(&after) {
             batch.remove(key.as_slice());
         }
@@ -269,24 +270,14 @@ impl Index {
         }
     }
 
-    /// The secondary keys that an entry's deliveries call for.
-    fn marks_of(&self, entry: &Entry, batch: &mut ::sled::Batch) -> BTreeSet<Vec<u8>> {
-        let id = entry.head.id;
-        let mut keys = BTreeSet::new();
-        for (index, slot) in entry.slots.iter().enumerate() {
-            if slot.is_exception() {
-                keys.insert(event_key(b"x".to_vec(), id));
-                keys.insert(event_key(numbered(b'y', self.names.number(&slot.endpoint, batch)), id));
-            }
-            if let (Some(due), true) = (slot.state.due(), slot.is_waiting()) {
-                let mut key = numbered(b'w', self.names.number(&slot.endpoint, batch));
-                key.extend_from_slice(&due.millis().to_be_bytes());
-                let mut key = event_key(key, id);
-                key.extend_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes());
-                keys.insert(key);
+    /// Whether this entry, as it was read from here, has every secondary key that its deliveries call for.
+    pub(super) fn finds(&self, entry: &Entry) -> IndexResult<bool> {
+        for key in marks_of(entry, |name| self.names.known(name).unwrap_or(u16::MAX)) {
+            if !self.db.contains_key(key).map_err(sled_failed)? {
+                return Ok(false);
             }
         }
-        keys
+        Ok(true)
     }
 
     pub(super) fn get(&self, id: EventId) -> IndexResult<Option<Entry>> {
@@ -426,6 +417,12 @@ impl Index {
         Ok(standings)
     }
 
+    /// What it is kept in, for tests that damage it.
+    #[cfg(test)]
+    pub(super) const fn db(&self) -> &::sled::Db {
+        &self.db
+    }
+
     /// Hands everything to the operating system.
     pub(super) fn flush(&self) -> IndexResult<()> {
         self.db.flush().map(drop).map_err(sled_failed)
@@ -438,6 +435,26 @@ impl Index {
     fn lock_paged_to(&self) -> MutexGuard<'_, EventId> {
         self.paged_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The secondary keys that an entry's deliveries call for; `number` gives what stands for a name.
+fn marks_of(entry: &Entry, mut number: impl FnMut(&Name) -> u16) -> BTreeSet<Vec<u8>> {
+    let id = entry.head.id;
+    let mut keys = BTreeSet::new();
+    for (index, slot) in entry.slots.iter().enumerate() {
+        if slot.is_exception() {
+            keys.insert(event_key(b"x".to_vec(), id));
+            keys.insert(event_key(numbered(b'y', number(&slot.endpoint)), id));
+        }
+        if let (Some(due), true) = (slot.state.due(), slot.is_waiting()) {
+            let mut key = numbered(b'w', number(&slot.endpoint));
+            key.extend_from_slice(&due.millis().to_be_bytes());
+            let mut key = event_key(key, id);
+            key.extend_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes());
+            keys.insert(key);
+        }
+    }
+    keys
 }
 
 /// Opens sled, waiting for a former instance in this process to let go of its file.
