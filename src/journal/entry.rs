@@ -244,6 +244,7 @@ impl Entry {
                     born_at: slot.born_at,
                     tried_at: slot.tried_at,
                     key,
+                    yields: slot.replay.is_some() && slot.attempts == 0,
                 })
             },
         )

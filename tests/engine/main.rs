@@ -12,6 +12,7 @@ mod cancelling;
 mod circuit;
 mod clock;
 mod disk;
+mod governing;
 mod ordering;
 mod pausing;
 mod replaying;

@@ -185,6 +185,17 @@ impl World {
     }
 
     pub(crate) fn start(&self, setup: Setup) -> Process {
+        self.start_routed(setup, routes())
+    }
+
+    /// As [`World::start`], with this route alone.
+    pub(crate) fn start_with_only_route(&self, setup: Setup, event_type: &str, to: &[&str]) -> Process {
+        let endpoints = to.iter().map(|endpoint| name(endpoint)).collect();
+        let route = Route { source: None, types: vec![event_type.to_owned()], endpoints };
+        self.start_routed(setup, RouteTable::new(vec![route]))
+    }
+
+    fn start_routed(&self, setup: Setup, routes: RouteTable) -> Process {
         let disk = Arc::new(Disk::new(Arc::clone(&self.memory), Arc::clone(&self.diary)));
         let (sent, received) = mpsc::unbounded_channel();
         let far = Far { script: setup.script, diary: Arc::clone(&self.diary), sent };
@@ -195,7 +206,7 @@ impl World {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             transport: Arc::new(far),
             endpoints: setup.endpoints,
-            routes: routes(),
+            routes,
             limits: Limits { active_max: setup.active_max, ordered_max: 1000, in_flight_max: 100 },
             recent_max_bytes: 1 << 20,
             accept_queue_max: setup.accept_queue_max,

@@ -77,6 +77,7 @@ fn what_an_attempt_was_is_kept_with_it_and_with_its_delivery() {
                 born_at: at(0),
                 tried_at: Some(at(10)),
                 key: event.draft.key.as_deref().map(KeyTag::of),
+                yields: false,
             };
             assert_eq!(bench.journal().waiting(&name("a"), 9).unwrap(), (vec![active], true));
         };

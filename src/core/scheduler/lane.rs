@@ -8,6 +8,7 @@
 //! A delivery sent while the circuit is not closed is a probe: if it fails it spends none of its attempts.
 //! No delivery ages while its endpoint cannot take it: age counts from when the endpoint last came back.
 
+mod choice;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use super::away::Away;
 use super::jumps::Jumps;
-use super::lines::{Freed, Lines};
+use super::lines::Lines;
 use super::queue::Queue;
 use super::{Active, Fresh, Limits, Lot, Refill};
 use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
@@ -45,6 +46,14 @@ pub(super) enum Take {
     Wait { until: Timestamp },
     /// Nothing until something changes.
     Nothing,
+}
+
+/// Why nothing may go now, whatever there is to send.
+enum Shut {
+    /// Nothing before then.
+    Until(Timestamp),
+    /// Nothing until something changes.
+    Closed,
 }
 
 /// A delivery on its way.
@@ -109,7 +118,7 @@ impl Lane {
             is_deferred: false,
             alarm: None,
             has_news: false,
-            queue: Queue::new(mark, limits.active_max, waiting_max),
+            queue: Queue::new(mark, limits.active_max, waiting_max, !lines.are_kept()),
             lines,
             early: BTreeMap::new(),
             cancelling: BTreeMap::new(),
@@ -164,13 +173,15 @@ impl Lane {
     pub(super) fn take(&mut self, now: Timestamp) -> Take {
         let probe = match self.gate(now) {
             Ok(probe) => probe,
-            Err(closed) => return closed,
+            Err(Shut::Until(until)) => return Take::Wait { until },
+            Err(Shut::Closed) => return Take::Nothing,
         };
         let chosen = if probe { self.choose_probe(now) } else { self.choose_freely(now) };
         match chosen {
             Some((active, first_time)) => Take::Send(self.depart(now, active, first_time, probe)),
             None => {
-                let waiting_due = self.queue.first_waiting().map(|first| first.due).filter(|due| *due > now);
+                let waiting = self.queue.first_waiting().into_iter().chain(self.queue.first_yielding());
+                let waiting_due = waiting.map(|first| first.due).filter(|due| *due > now).min();
                 let expiry = self.lines.next_expiry().filter(|at| *at > now);
                 let next = waiting_due.into_iter().chain(expiry).min();
                 next.map_or(Take::Nothing, |until| Take::Wait { until })
@@ -179,107 +190,27 @@ impl Lane {
     }
 
     /// Whether anything may go now, and if so whether as a probe.
-    fn gate(&self, now: Timestamp) -> Result<bool, Take> {
+    fn gate(&self, now: Timestamp) -> Result<bool, Shut> {
         if self.pause.is_some() {
-            return Err(Take::Nothing);
+            return Err(Shut::Closed);
         }
         if let Some(until) = self.silence(now) {
-            return Err(Take::Wait { until });
+            return Err(Shut::Until(until));
         }
         let probe = match self.breaker.admits(now, self.in_flight) {
             Admission::Free => false,
             Admission::Probe => true,
-            Admission::Until(until) => return Err(Take::Wait { until }),
-            Admission::Busy => return Err(Take::Nothing),
+            Admission::Until(until) => return Err(Shut::Until(until)),
+            Admission::Busy => return Err(Shut::Closed),
         };
         // While it is open, what was on its way before may still fill the window: the probe does not wait for that.
         let is_ignored = mutant::is(Mutant::WindowIgnored);
         if !self.breaker.is_open() && self.in_flight >= self.window.limit() && !is_ignored {
-            return Err(Take::Nothing);
+            return Err(Shut::Closed);
         }
         match self.bucket.as_ref().and_then(|bucket| bucket.next_at(now)) {
-            Some(until) => Err(Take::Wait { until }),
+            Some(until) => Err(Shut::Until(until)),
             None => Ok(probe),
-        }
-    }
-
-    fn choose_freely(&mut self, now: Timestamp) -> Option<(Active, bool)> {
-        let freed = self.lines.expire(now, &self.away);
-        self.take_back(freed);
-        self.choose(now)
-    }
-
-    /// Time during which the endpoint is not there holds nobody up, so nobody passes meanwhile. But if nothing
-    /// else could be sent than the probe that failed before, it may be that one's fault: then those behind it
-    /// go to see.
-    fn choose_probe(&mut self, now: Timestamp) -> Option<(Active, bool)> {
-        let (active, first_time) = self.choose(now)?;
-        let may_be_its_fault = self.probed == Some(active.id) && self.breaker.may_blame_delivery();
-        let tag = self.lines.tag(&active).filter(|_| may_be_its_fault && !first_time);
-        let Some(tag) = tag.filter(|tag| self.lines.may_pass(*tag, active.id, now)) else {
-            return Some((active, first_time));
-        };
-        let freed = self.lines.pass(now, tag, active.id);
-        self.take_back(freed);
-        self.hold_waiting(active);
-        let chosen = self.choose(now);
-        if chosen.is_some_and(|(other, _)| other.id == active.id) {
-            self.lines.hold_again(tag, active.id);
-        }
-        chosen
-    }
-
-    /// The delivery that goes next, taken out of the queue. Those who are not first in their line are set aside.
-    fn choose(&mut self, now: Timestamp) -> Option<(Active, bool)> {
-        self.admit_early();
-        let is_known = self.queue.knows_all_waiting() || !self.queue.has_room_beside(self.aside());
-        let is_known = is_known || mutant::is(Mutant::LineSkippedAfterRestart);
-        let mut fresh_is_blocked = self.lines.are_kept() && !is_known;
-        loop {
-            let is_due = self.queue.first_waiting().is_some_and(|first| first.due <= now);
-            let has_fresh = !fresh_is_blocked && self.queue.first_fresh().is_some();
-            let first_time = has_fresh && !(is_due && self.waiting_goes_next);
-            let next =
-                if first_time { self.queue.first_fresh() } else { self.queue.first_waiting().filter(|_| is_due) };
-            let active = *next?;
-            let tag = self.lines.tag(&active);
-            let is_first = tag.is_none_or(|tag| self.lines.is_first(tag, active.id));
-            if first_time && !is_first && !self.lines.are_by_key() {
-                // All stand in one line: setting aside would only move the queue.
-                fresh_is_blocked = true;
-                continue;
-            }
-            if first_time {
-                self.queue.pop_fresh()
-            } else {
-                self.queue.pop_waiting()
-            };
-            match tag {
-                Some(_) if !first_time && active.id.event > self.queue.looked_at() => {
-                    self.early.insert(active.id, active);
-                }
-                Some(tag) if !is_first => self.lines.set_aside(tag, active, first_time),
-                _ => return Some((active, first_time)),
-            }
-            if first_time {
-                self.admit_early();
-            }
-        }
-    }
-
-    /// Lets those go on whom nothing can come before any more.
-    fn admit_early(&mut self) {
-        while let Some((id, _)) = self.early.first_key_value()
-            && id.event <= self.queue.looked_at()
-            && let Some((_, active)) = self.early.pop_first()
-        {
-            self.hold_waiting(active);
-        }
-    }
-
-    fn take_back(&mut self, freed: Vec<Freed>) {
-        for Freed { active, first_time } in freed {
-            if first_time { self.queue.push_ready(active) } else { self.hold_waiting(active) }
         }
     }
 
@@ -401,8 +332,8 @@ impl Lane {
         if let Some(due) = again {
             let probes = active.probes + u32::from(flight.is_spared);
             let tried_at = active.tried_at.or(Some(flight.sent_at));
-            let attempts = active.attempts + 1;
-            self.push_waiting(Active { due, since: flight.sent_at, attempts, probes, tried_at, ..active });
+            let (attempts, since) = (active.attempts + 1, flight.sent_at);
+            self.push_waiting(Active { due, since, attempts, probes, tried_at, yields: false, ..active });
         }
         if let Some(tag) = self.lines.tag(&active) {
             let freed = self.lines.land(now, tag, active.id, again.is_none());

@@ -11,7 +11,8 @@
 //!
 //! Promises: no lane exceeds its window, its rate, or what its circuit admits; no lane starves another
 //! (round robin, and a fair share of the slots once half of them are taken); due retries and first-time
-//! deliveries alternate; in a line nobody goes before an earlier one (see [`lines`]). All times are the
+//! deliveries alternate, and what replays made goes after them, but where an endpoint keeps an order: there it
+//! may be what others wait for. In a line nobody goes before an earlier one (see [`lines`]). All times are the
 //! wall clock's, because due times outlive the process; when that clock jumps, every wait moves along
 //! ([`Scheduler::handle_clock_jump`]).
 
@@ -70,6 +71,8 @@ pub struct Active {
     pub tried_at: Option<Timestamp>,
     /// Its event's key.
     pub key: Option<KeyTag>,
+    /// Whether a replay made it, and it was never tried: it goes when nothing else is to go.
+    pub yields: bool,
 }
 
 impl Active {
@@ -77,7 +80,7 @@ impl Active {
     #[must_use]
     pub const fn fresh(id: DeliveryId, received_at: Timestamp, key: Option<KeyTag>) -> Self {
         let (due, since, born_at) = (received_at, received_at, received_at);
-        Self { due, id, since, attempts: 0, probes: 0, born_at, tried_at: None, key }
+        Self { due, id, since, attempts: 0, probes: 0, born_at, tried_at: None, key, yields: false }
     }
 
     /// It, after the wall clock jumped by so many milliseconds.

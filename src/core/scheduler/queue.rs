@@ -24,7 +24,10 @@ pub(super) struct Queue {
     /// Set while first-time deliveries after `after` may stand in the journal only: the newest known.
     behind: Option<EventId>,
     waiting: BTreeSet<Active>,
-    /// The due time of each of `waiting`.
+    /// Waiting ones that go when no other is to go; empty where an order is kept.
+    yielding: BTreeSet<Active>,
+    may_yield: bool,
+    /// The due time of each of `waiting` and `yielding`.
     dues: OwnMap<DeliveryId, Timestamp>,
     /// Waiting deliveries due at or after this may stand in the journal only.
     horizon: Option<Timestamp>,
@@ -37,7 +40,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(mark: EventId, fresh_max: usize, waiting_max: usize) -> Self {
+    pub(super) fn new(mark: EventId, fresh_max: usize, waiting_max: usize, may_yield: bool) -> Self {
         Self {
             fresh_max,
             waiting_max,
@@ -46,6 +49,8 @@ impl Queue {
             after: mark,
             behind: Some(EventId::MIN),
             waiting: BTreeSet::new(),
+            yielding: BTreeSet::new(),
+            may_yield,
             dues: OwnMap::default(),
             horizon: Some(Timestamp::ZERO),
             missed: None,
@@ -79,20 +84,24 @@ impl Queue {
 
     /// Whether a waiting delivery due then would be the latest held here, while earlier ones may stand in the journal.
     pub(super) fn is_beyond(&self, due: Timestamp) -> bool {
-        let is_latest = self.waiting.last().is_none_or(|last| due >= last.due);
+        let is_latest = self.last().is_none_or(|last| due >= last.due);
         is_latest && self.horizon.is_some_and(|horizon| due >= horizon)
     }
 
     /// Holds a waiting delivery. If there are too many, `others` held elsewhere, the latest is left to the journal: that
     /// one.
     pub(super) fn insert_waiting(&mut self, active: Active, others: usize) -> Option<Active> {
-        self.waiting.insert(active);
+        if active.yields && self.may_yield {
+            self.yielding.insert(active)
+        } else {
+            self.waiting.insert(active)
+        };
         self.dues.insert(active.id, active.due);
-        if self.waiting.len() + others <= self.waiting_max {
+        if self.waiting_len() + others <= self.waiting_max {
             return None;
         }
-        let last = self.waiting.pop_last()?;
-        self.dues.remove(&last.id);
+        let last = *self.last()?;
+        self.take_waiting(&last);
         self.leave_to_journal(last.due);
         Some(last)
     }
@@ -120,9 +129,28 @@ impl Queue {
     }
 
     pub(super) fn pop_waiting(&mut self) -> Option<Active> {
-        let active = self.waiting.pop_first()?;
+        let active = *self.waiting.first()?;
+        self.take_waiting(&active)
+    }
+
+    /// The one of those that yield which is due first.
+    pub(super) fn first_yielding(&self) -> Option<&Active> {
+        self.yielding.first()
+    }
+
+    pub(super) fn pop_yielding(&mut self) -> Option<Active> {
+        let active = *self.yielding.first()?;
+        self.take_waiting(&active)
+    }
+
+    /// The latest due of all that wait here.
+    fn last(&self) -> Option<&Active> {
+        self.waiting.last().max(self.yielding.last())
+    }
+
+    fn take_waiting(&mut self, active: &Active) -> Option<Active> {
         self.dues.remove(&active.id);
-        Some(active)
+        self.waiting.take(active).or_else(|| self.yielding.take(active))
     }
 
     /// Takes it out, wherever it is held.
@@ -134,8 +162,7 @@ impl Queue {
             return self.fresh.remove(at);
         }
         let active = self.find_waiting(id)?;
-        self.dues.remove(&id);
-        self.waiting.take(&active)
+        self.take_waiting(&active)
     }
 
     /// It, if it is held here.
@@ -147,7 +174,8 @@ impl Queue {
     fn find_waiting(&self, id: DeliveryId) -> Option<Active> {
         let due = self.dues.get(&id).copied()?;
         let from = Active { due, since: Timestamp::ZERO, ..Active::fresh(id, Timestamp::ZERO, None) };
-        self.waiting.range(from..).next().copied().filter(|active| active.id == id)
+        let among = |set: &BTreeSet<Active>| set.range(from..).next().copied().filter(|active| active.id == id);
+        among(&self.waiting).or_else(|| among(&self.yielding))
     }
 
     /// It was cancelled or its outcome is on disk: what the journal was asked before may still name it.
@@ -196,11 +224,12 @@ impl Queue {
 
     pub(super) fn wants_waiting(&self, aside: usize, in_flight: usize) -> bool {
         let Some(horizon) = self.horizon.filter(|_| self.asking_waiting.is_none()) else { return false };
-        let comes_first = match self.waiting.first() {
+        let first = self.waiting.first().into_iter().chain(self.yielding.first()).min();
+        let comes_first = match first {
             Some(first) => horizon < first.due,
             None => self.has_room_beside(aside),
         };
-        comes_first || self.waiting.len() + aside + in_flight <= self.waiting_max / 2
+        comes_first || self.waiting_len() + aside + in_flight <= self.waiting_max / 2
     }
 
     /// Whether any more waiting deliveries could be held where so many of them wait for others. Without room, what
@@ -265,11 +294,11 @@ impl Queue {
     }
 
     pub(super) fn waiting_len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.yielding.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.ready.is_empty() && self.waiting.is_empty()
+        self.fresh.is_empty() && self.ready.is_empty() && self.waiting_len() == 0
     }
 
     /// Whether more of either kind may stand in the journal only.
@@ -279,9 +308,10 @@ impl Queue {
 
     /// The wall clock jumped. What stands in the journal has the old clock's times: it is asked for again.
     pub(super) fn shift(&mut self, by: i64) {
-        let waiting = std::mem::take(&mut self.waiting);
-        self.waiting = waiting.into_iter().map(|active| active.shifted(by)).collect();
-        self.dues = self.waiting.iter().map(|active| (active.id, active.due)).collect();
+        for set in [&mut self.waiting, &mut self.yielding] {
+            *set = std::mem::take(set).into_iter().map(|active| active.shifted(by)).collect();
+        }
+        self.dues = self.waiting.iter().chain(&self.yielding).map(|active| (active.id, active.due)).collect();
         self.fresh.iter_mut().chain(self.ready.values_mut()).for_each(|active| *active = active.shifted(by));
         if self.horizon.is_some() {
             self.leave_to_journal(Timestamp::ZERO);

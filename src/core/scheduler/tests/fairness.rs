@@ -64,6 +64,34 @@ fn retries_and_first_attempts_alternate_while_there_are_both() {
     assert!(attempts.windows(2).all(|pair| pair[0] != pair[1]), "{attempts:?}");
 }
 
+#[test]
+fn what_replays_made_goes_when_nothing_else_is_to_go() {
+    let mut scheduler = crowd(100, &[1]);
+    let ids = ids(40);
+    let made = |id: &EventId| Active { yields: true, ..Active::fresh(id.delivery(1), NOW, None) };
+    let retry = Active { attempts: 1, ..Active::fresh(ids[39].delivery(0), NOW, None) };
+    let waiting: Vec<Active> = ids[..10].iter().map(made).chain([retry]).collect();
+    scheduler.handle_replayed(&name(0), NOW);
+    assert!(matches!(scheduler.poll_refill(), Some(Refill::Waiting { .. })));
+    scheduler.handle_waiting(NOW, &name(0), &waiting, true);
+    for id in &ids[10..30] {
+        scheduler.handle_accepted(id.delivery(0), &name(0), NOW, None);
+    }
+    let mut sent = vec![];
+    while let Some(dispatch) = scheduler.poll_dispatch(NOW) {
+        sent.push(dispatch.id);
+        land(&mut scheduler, NOW, dispatch.id);
+        // More comes in while there are some to be replayed.
+        if sent.len() == 25 {
+            scheduler.handle_accepted(ids[30].delivery(0), &name(0), NOW, None);
+        }
+    }
+    let is_replayed: Vec<bool> = sent.iter().map(|id| id.slot == 1).collect();
+    assert_eq!(is_replayed.iter().filter(|is| **is).count(), 10);
+    assert_eq!((&is_replayed[..21], &is_replayed[21..25]), (&[false; 21][..], &[true; 4][..]), "{is_replayed:?}");
+    assert_eq!((is_replayed[25], &is_replayed[26..]), (false, &[true; 6][..]), "what comes in goes first");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
