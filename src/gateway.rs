@@ -104,12 +104,15 @@ impl Gateway {
         let transport = HttpTransport::try_new(egress::native_roots());
         let transport = transport.map_err(|error| GatewayError::Tls(error.to_string()))?;
         let started_at = clock.now();
+        let watched = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.lifecycle.clone()?)));
+        let lifecycles = watched.collect();
         let engine = Engine::start(Parts {
             journal: Arc::new(journal),
             clock: Arc::new(clock),
             transport: Arc::new(transport),
             endpoints: config.endpoints,
             routes: config.routes,
+            lifecycles,
             limits: Limits {
                 active_max: config.delivery.active_max_per_endpoint,
                 ordered_max: config.delivery.ordered_max_per_endpoint,

@@ -173,6 +173,7 @@ fn plain(name: &str) -> Source {
         dedup_window: LONG,
         body_max_bytes: CAP,
         body_timeout: LONG,
+        lifecycle: None,
         ack: Ack { status: 202, body: None, content_type: "application/json".to_owned() },
     }
 }
@@ -199,6 +200,7 @@ async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_ma
         transport: Arc::new(NoTransport),
         endpoints: vec![],
         routes: RouteTable::default(),
+        lifecycles: vec![],
         limits: Limits { active_max: 10, ordered_max: 1000, in_flight_max: 10 },
         recent_max_bytes: 1 << 20,
         accept_queue_max,

@@ -3,6 +3,7 @@
 //! Events come in order of what happened, which is not the order they came in, so all of them are looked at
 //! for every page; what is remembered of each is its time and its id.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use http::StatusCode;
@@ -17,6 +18,8 @@ use crate::core::delivery::Status;
 use crate::core::event::{EventHead, KEY_LEN_MAX, cut};
 use crate::core::filter::Filter;
 use crate::core::id::EventId;
+use crate::core::lifecycle::{Lifecycle, Part};
+use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
 use crate::journal::{EventView, Journal, JournalError, Query};
 
@@ -62,7 +65,8 @@ async fn show(key: String, parameters: Pairs, state: AdminState) -> Answer {
     let mut query = select::listing::<Spot>(Of::Events, parameters, state.engine.now())?;
     // A longer key was cut when its events were accepted.
     query.filter.keys = vec![cut(&key, KEY_LEN_MAX).to_owned()];
-    let told = state.engine.read(move |journal| tell(journal, &key, &query));
+    let lifecycles = state.engine.lifecycles().to_vec();
+    let told = state.engine.read(move |journal| tell(journal, &key, &query, &lifecycles));
     let Some((mut timeline, views)) = told.await? else {
         let detail = format!("the key has more than {EVENTS_MAX} events; list them as events with this key");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
@@ -99,6 +103,7 @@ fn tell(
     journal: &dyn Journal,
     key: &str,
     query: &Query<Spot>,
+    lifecycles: &[(Name, Lifecycle)],
 ) -> Result<Option<(wire::Timeline, Vec<EventView>)>, JournalError> {
     let mut timeline = wire::Timeline {
         key: key.to_owned(),
@@ -106,15 +111,18 @@ fn tell(
         events: 0,
         first_at: String::new(),
         last_at: String::new(),
-        endpoints: std::collections::BTreeMap::new(),
+        endpoints: BTreeMap::new(),
         undelivered: 0,
+        missing: Vec::new(),
         items: Vec::new(),
         next: None,
     };
     let mut spots = Vec::new();
+    let mut parts = Parts::default();
     let whole = each(journal, &query.filter, |view| {
         spots.push(Spot::of(&view.head));
         timeline.count(view);
+        parts.note(&view.head, lifecycles);
         spots.len() <= EVENTS_MAX
     })?;
     if !whole {
@@ -125,7 +133,8 @@ fn tell(
     if let (Some(first), Some(last)) = (spots.first(), spots.last()) {
         (timeline.first_at, timeline.last_at) = (first.at.to_string(), last.at.to_string());
     }
-    timeline.complete = timeline.undelivered == 0;
+    timeline.missing = parts.missing(lifecycles);
+    timeline.complete = timeline.undelivered == 0 && timeline.missing.is_empty();
     let begin = query.after.map_or(0, |after| spots.partition_point(|spot| *spot <= after));
     let rest = spots.get(begin..).unwrap_or_default();
     let shown = rest.get(..query.limit).unwrap_or(rest);
@@ -153,6 +162,35 @@ fn each(
         if query.after.is_none() {
             return Ok(true);
         }
+    }
+}
+
+/// Which sources with a lifecycle have events here, and which ends of their calls those are.
+#[derive(Default)]
+struct Parts(BTreeMap<Name, BTreeSet<Part>>);
+
+impl Parts {
+    fn note(&mut self, head: &EventHead, lifecycles: &[(Name, Lifecycle)]) {
+        if let Some((name, lifecycle)) = lifecycles.iter().find(|(name, _)| *name == head.source) {
+            self.0.entry(name.clone()).or_default().extend(lifecycle.part(&head.event_type));
+        }
+    }
+
+    /// What has not come.
+    fn missing(&self, lifecycles: &[(Name, Lifecycle)]) -> Vec<wire::Missing> {
+        let mut missing = Vec::new();
+        for (name, lifecycle) in lifecycles {
+            let Some(there) = self.0.get(name) else { continue };
+            for (part, word, event_type) in
+                [(Part::Start, "start", &lifecycle.start), (Part::End, "end", &lifecycle.end)]
+            {
+                if !there.contains(&part) {
+                    let (source, event_type) = (name.to_string(), event_type.clone());
+                    missing.push(wire::Missing { source, part: word.into(), event_type });
+                }
+            }
+        }
+        missing
     }
 }
 

@@ -1,7 +1,8 @@
-//! Metrics: how the endpoints stand, for Prometheus (its text format, version 0.0.4).
+//! Metrics: how endpoints and calls stand, for Prometheus (its text format, version 0.0.4).
 //!
 //! Nothing is counted here: each scrape is written from the same look at config, journal and scheduler that
-//! the list of endpoints is. Labels are bounded: names of endpoints, and the few words of the core. Base
+//! the list of endpoints is; calls are counted by the engine. Labels are bounded: names of endpoints and sources,
+//! and the few words of the core. Base
 //! units; times are seconds since 1970. What does not apply (the next probe of a closed circuit) has no line.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use super::{AdminState, GET, authorized, only, respond, with};
 use crate::core::breaker::Circuit;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
+use crate::engine::calls::CallCounts;
 
 /// A gauge with one value an endpoint: its name, what it says, where it is.
 type Gauge = (&'static str, &'static str, fn(&Known) -> Option<f64>);
@@ -91,6 +93,10 @@ const COUNTERS: [Counter; 4] = [
     ("cancelled", "Deliveries that an operator took back", |known| known.tally.cancelled),
 ];
 
+/// How many calls are incomplete.
+#[derive(Debug)]
+struct Calls(CallCounts);
+
 /// One look at every endpoint.
 #[derive(Debug)]
 struct Snapshot(BTreeMap<Name, Known>);
@@ -102,8 +108,9 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
 
 async fn scrape(state: AdminState) -> Answer {
     let snapshot = Snapshot(endpoints::known(&state).await?);
-    let mut registry = Registry::with_prefix("backstop_endpoint");
-    registry.register_collector(Box::new(snapshot));
+    let mut registry = Registry::with_prefix("backstop");
+    registry.sub_registry_with_prefix("endpoint").register_collector(Box::new(snapshot));
+    registry.sub_registry_with_prefix("calls").register_collector(Box::new(Calls(state.engine.call_counts())));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"))?;
@@ -137,6 +144,23 @@ impl Collector for Snapshot {
             for (endpoint, known) in &self.0 {
                 ConstCounter::new(value(known)).encode(family.encode_family(&[("endpoint", endpoint.as_str())])?)?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Calls {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Calls that never ended, ended without a beginning, or have events that did not arrive";
+        let mut family = encoder.encode_descriptor("incomplete", help, None, MetricType::Gauge)?;
+        for (source, kind, number) in &self.0.incomplete {
+            let labels = [("source", source.as_str()), ("kind", kind.as_str())];
+            ConstGauge::new(count(*number)).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Calls that there was no room to watch";
+        let mut family = encoder.encode_descriptor("unwatched", help, None, MetricType::Counter)?;
+        for (source, number) in &self.0.unwatched {
+            ConstCounter::new(*number).encode(family.encode_family(&[("source", source.as_str())])?)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! or problem+json (but an event's raw body and the metrics), lists come in bounded pages, and what a request changes is
 //! seen through even if the one who asked hangs up.
 //!
-//! One file a noun (`events`, `deliveries`, `failures`, `keys`, `replays`, `endpoints`, `totals`, `metrics`, `health`) · [`wire`] the only
+//! One file a noun (`events`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `metrics`, `health`) · [`wire`] the only
 //! HTTP serialization · `select` what is asked for · `problem` answers · [`auth`] the token. Absent: the
 //! accept loop with its limits, which is the listener's; checks of Host and Origin, which come with the
 //! dashboard; anything that changes the config.
@@ -16,6 +16,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 mod failures;
+mod gaps;
 mod health;
 mod keys;
 mod metrics;
@@ -78,6 +79,8 @@ pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = 
         .or(failures::routes(state))
         .unify()
         .or(keys::routes(state))
+        .unify()
+        .or(gaps::routes(state))
         .unify()
         .or(totals::routes(state))
         .unify()

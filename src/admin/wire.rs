@@ -24,7 +24,7 @@ pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 pub use self::replays::{OpenReplay, Plan, Replay, ReplayAgain, Sample, SkippedBy, Trial, TrialAnswer, TrialCopy};
 pub use self::selection::Selection;
 use self::selection::object;
-pub use self::timeline::Timeline;
+pub use self::timeline::{Gap, Gaps, Missing, Timeline};
 
 /// A word of the core: borrowed when written, owned when read.
 pub type Word = Cow<'static, str>;

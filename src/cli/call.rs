@@ -1,4 +1,5 @@
 //! `backstop call ID`: one call (or whatever a source's key is) as a timeline: what happened, and where it got to.
+//! `backstop gaps`: the calls of which something is missing.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,7 +8,7 @@ use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::table::{Table, plain};
 use super::waits;
-use crate::admin::wire::{Delivery, Event, Timeline};
+use crate::admin::wire::{Delivery, Event, Gaps, Timeline};
 
 /// Show a call: all its events in order, and where each got to
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,25 @@ pub(crate) struct Args {
     /// At most this many events
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// List calls that never ended, ended without a beginning, or have not arrived everywhere
+#[derive(Debug, clap::Args)]
+pub(crate) struct GapsArgs {
+    /// Only calls of this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// `never_ended`, `ended_without_start` or `undelivered`
+    #[arg(long)]
+    kind: Option<String>,
+    /// At most this many of the undelivered, and of the others
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Go on where an earlier list ended
+    #[arg(long)]
+    cursor: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -55,6 +75,9 @@ fn told(call: &Timeline) -> String {
     };
     line("call", &call.key);
     line("complete", if call.complete { "yes" } else { "no" });
+    for missing in &call.missing {
+        line("missing", &format!("its {}: no {} of {} was received", missing.part, missing.event_type, missing.source));
+    }
     line("events", &format!("{}, from {} to {}", call.events, call.first_at, call.last_at));
     for (endpoint, counts) in &call.endpoints {
         let counts: Vec<String> = counts.iter().map(|(status, count)| format!("{count} {status}")).collect();
@@ -90,4 +113,56 @@ fn got_to(delivery: &Delivery) -> String {
     let last = last.map_or_else(String::new, |last| format!(", last {last}"));
     let tries = if *attempts_made == 1 { "1 try".to_owned() } else { format!("{attempts_made} tries") };
     format!("{endpoint}: {status} ({reason}), {tries}{last}")
+}
+
+/// Lists gaps.
+pub(crate) async fn gaps(args: &GapsArgs, config: &Path) -> Result<(), Failure> {
+    let client = Client::new(&args.remote, config)?;
+    let given = [("source", &args.source), ("kind", &args.kind), ("cursor", &args.cursor)];
+    let mut parameters = vec![("limit", args.limit.to_string())];
+    parameters.extend(given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    let gaps: Gaps = client.get(&["gaps"], &parameters).await?;
+    args.remote.output.show(&gaps, |gaps| {
+        super::events::say_where_it_goes_on(gaps.next.as_deref());
+        gapped(gaps)
+    })
+}
+
+fn gapped(gaps: &Gaps) -> String {
+    let mut table = Table::new(&["CALL", "SOURCE", "GAP", "SINCE", "EVENT", "TYPE", "WHERE"]);
+    for gap in &gaps.items {
+        let places = gap.endpoints.join(", ");
+        table.row([&gap.key, &gap.source, &gap.kind, &gap.since, &gap.event, &gap.event_type, &places]);
+    }
+    let mut text = table.text("no call has a gap");
+    if gaps.other > 0 {
+        text.push_str(&format!("{} deliveries of more undelivered calls\n", gaps.other));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::wire::Gap;
+
+    #[test]
+    fn a_gap_is_a_row() {
+        let gap = Gap {
+            kind: "undelivered".into(),
+            source: "flyflow".into(),
+            key: "c1".into(),
+            since: "T".into(),
+            event: "evt_1".into(),
+            event_type: "call_ended".into(),
+            endpoints: vec!["crm".into(), "bill".into()],
+            deliveries: 3,
+            alert: None,
+        };
+        let text = gapped(&Gaps { items: vec![gap], other: 7, next: None });
+        let expected = "CALL  SOURCE   GAP          SINCE  EVENT  TYPE        WHERE\n\
+                        c1    flyflow  undelivered  T      evt_1  call_ended  crm, bill\n\
+                        7 deliveries of more undelivered calls\n";
+        assert_eq!(text, expected);
+    }
 }

@@ -8,6 +8,7 @@ use super::scalar;
 use crate::core::event::FAN_OUT_MAX;
 use crate::core::name::Name;
 use crate::core::route::{Route, RouteTable};
+use crate::core::source::ALERTS;
 
 /// Most routes.
 const ROUTES_MAX: usize = 4096;
@@ -62,12 +63,13 @@ fn route(mut table: Table<'_>, named: &Named<'_>) -> Option<Route> {
     Some(Route { source, types, endpoints: names })
 }
 
-/// The name in `value`, if `table` has it.
+/// The name in `value`, if `table` has it; the gateway's own is always there.
 fn known(value: &Value<'_>, table: &Table<'_>, noun: &str) -> Option<Name> {
     let names: Vec<&str> = table.entries().into_iter().map(|(name, _)| name).collect();
     let find = |text: &str| match names.iter().find(|name| **name == text) {
         // A name that is there but bad has been refused where it stands.
         Some(name) => Ok(Name::new(name).ok()),
+        None if noun == "source" && text == ALERTS => Ok(Name::new(text).ok()),
         None => Err(match near(text, names.iter().copied()) {
             Some(meant) => format!("no {noun} has this name; did you mean `{meant}`?"),
             None => format!("no {noun} has this name; write a table [{noun}s.<name>] for it"),
@@ -111,7 +113,8 @@ fn check_fan_out(place: &Place<'_>, sources: &Table<'_>, routes: &[Route], table
     // same patterns. So these types stand for all others.
     let patterns = routes.iter().flat_map(|route| &route.types);
     let types: BTreeSet<&str> = patterns.map(|pattern| pattern.trim_end_matches('*')).chain([""]).collect();
-    for name in sources.entries().into_iter().filter_map(|(name, _)| Name::new(name).ok()) {
+    let names = sources.entries().into_iter().map(|(name, _)| name).chain([ALERTS]);
+    for name in names.filter_map(|name| Name::new(name).ok()) {
         let widest = types.iter().map(|event_type| table.fan_out(&name, event_type).len()).max();
         if let Some(count) = widest.filter(|count| *count > FAN_OUT_MAX) {
             place.refuse(format!(

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use super::raw::{Table, Value};
 use super::scalar;
+use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
-use crate::core::source::{Ack, DedupRule, Source};
+use crate::core::source::{ALERTS, Ack, DedupRule, Source};
 
 /// Largest body any source may accept, in bytes: what one delivery may hold in memory.
 const BODY_MAX_BYTES: u32 = 64 << 20;
 /// How many bodies of the largest kind a log segment must hold.
 const BODIES_PER_SEGMENT_MIN: u64 = 4;
+/// How long a call may take where the config does not say.
+const LIFECYCLE_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
 /// Most fields that can tell duplicates.
 const DEDUP_FIELDS_MAX: usize = 16;
 /// Longest configured answer, in bytes.
@@ -39,6 +42,10 @@ const FLYFLOW: Preset = Preset {
 /// Every source of the table, as far as their names are right.
 pub(super) fn read(table: &Table<'_>, segment_bytes: u64) -> Vec<Source> {
     let named = |(text, value): (&str, Value<'_>)| match scalar::name(text) {
+        Ok(name) if name.as_str() == ALERTS => {
+            value.place.refuse("is the name of backstop's own events; choose another, and route this one as it is");
+            None
+        }
         Ok(name) => value.table().map(|table| source(name, table, segment_bytes)),
         Err(message) => {
             value.place.refuse(message);
@@ -66,6 +73,7 @@ fn source(name: Name, mut table: Table<'_>, segment_bytes: u64) -> Source {
         body_max_bytes: body_max(&mut table, segment_bytes),
         body_timeout: table.duration("body_timeout", Duration::from_secs(10)),
         ack: table.read("ack", |value| value.table().map(ack)).unwrap_or_else(default_ack),
+        lifecycle: table.read("lifecycle", |value| value.table().and_then(lifecycle)),
     };
     table.done();
     source
@@ -129,6 +137,26 @@ fn pointers(fields: &Value<'_>) -> Option<Vec<String>> {
     // Collected twice, so that the first bad pointer does not hide the second.
     let pointers: Vec<Option<String>> = items.iter().map(|item| item.parsed(scalar::pointer)).collect();
     pointers.into_iter().collect()
+}
+
+/// `{ start, end, timeout }`: the first two must be there.
+fn lifecycle(mut table: Table<'_>) -> Option<Lifecycle> {
+    let mut part = |key: &'static str| {
+        let found = table.get(key);
+        if found.is_none() {
+            table
+                .place_of(key)
+                .refuse("is missing; a lifecycle has a start and an end, as in start = \"call_started\"");
+        }
+        found.and_then(|value| value.parsed(scalar::type_pattern))
+    };
+    let (start, end) = (part("start"), part("end"));
+    let timeout = table.duration("timeout", LIFECYCLE_TIMEOUT);
+    if start.is_some() && start == end {
+        table.place_of("end").refuse("is the same as start; a call that has begun would never end");
+    }
+    table.done();
+    Some(Lifecycle { start: start?, end: end?, timeout })
 }
 
 fn body_max(table: &mut Table<'_>, segment_bytes: u64) -> usize {

@@ -7,6 +7,7 @@
 //! [`scheduler`] before anything is sent. A later piece with its place kept: `verify` (inbound
 //! signatures) sits beside [`sign`].
 
+pub mod alert;
 pub mod attempt;
 pub mod breaker;
 pub mod delivery;
@@ -15,6 +16,7 @@ pub mod event;
 pub mod failure;
 pub mod filter;
 pub mod id;
+pub mod lifecycle;
 pub mod mutant;
 pub mod name;
 pub mod rate;

@@ -1,11 +1,12 @@
 //! Routes: which endpoints an event goes to.
 
 use crate::core::name::Name;
+use crate::core::source::ALERTS;
 
 /// A source and a filter, and the endpoints for what passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Events of this source; `None` is every source.
+    /// Events of this source; `None` is every source but [`ALERTS`], which must be asked for by name.
     pub source: Option<Name>,
     /// Events of these types; empty is every type. A trailing `*` matches any ending.
     pub types: Vec<String>,
@@ -22,6 +23,12 @@ impl RouteTable {
     #[must_use]
     pub const fn new(routes: Vec<Route>) -> Self {
         Self(routes)
+    }
+
+    /// Whether any route asks for alerts.
+    #[must_use]
+    pub fn takes_alerts(&self) -> bool {
+        self.0.iter().any(|route| route.source.as_ref().is_some_and(|source| source.as_str() == ALERTS))
     }
 
     /// The endpoints for an event, in route order, each once. Empty: the event is kept, unrouted.
@@ -41,7 +48,10 @@ impl RouteTable {
 
 impl Route {
     fn admits(&self, source: &Name, event_type: &str) -> bool {
-        let source_fits = self.source.as_ref().is_none_or(|own| own == source);
+        let source_fits = match &self.source {
+            Some(own) => own == source,
+            None => source.as_str() != ALERTS,
+        };
         let type_fits = self.types.is_empty() || self.types.iter().any(|pattern| type_matches(pattern, event_type));
         source_fits && type_fits
     }
@@ -81,6 +91,7 @@ mod tests {
         assert_eq!(to("flyflow", "call_ended"), ["crm", "bill", "lake"]);
         assert_eq!(to("flyflow", "tool_call"), ["lake", "crm"]);
         assert_eq!(to("other", "call_ended_twice"), ["lake", "crm"]);
+        assert_eq!(to(ALERTS, "call_ended"), [] as [&str; 0], "alerts go where they are asked for");
         assert_eq!(RouteTable::default().fan_out(&name("flyflow"), "x"), []);
     }
 }

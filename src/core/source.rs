@@ -11,8 +11,12 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::core::event::{Dedup, Draft, Fingerprint, Header, KEY_LEN_MAX, TYPE_LEN_MAX, UNKNOWN_TYPE, cut};
+use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
+
+/// The source of the gateway's own events: what happened to endpoints, deliveries and calls. Nobody can send as it.
+pub const ALERTS: &str = "backstop";
 
 /// The rules of one named inbound path, valid by construction of the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct Source {
     pub body_timeout: Duration,
     /// How an accepted event is answered.
     pub ack: Ack,
+    /// How calls begin and end, where somebody should watch over that.
+    pub lifecycle: Option<Lifecycle>,
 }
 
 /// What makes two posts the same event.
@@ -208,6 +214,7 @@ mod tests {
             body_max_bytes: 1 << 20,
             body_timeout: Duration::from_secs(10),
             ack: Ack { status: 202, body: None, content_type: "application/json".into() },
+            lifecycle: None,
         }
     }
 

@@ -3,12 +3,13 @@
 //! It performs what the dispatcher wants done, each piece as a task or a commit of its own, and tells it what
 //! came of it. It never waits for anything but the next command or the next deadline.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::alerts::{Alerts, Fact};
 use super::attempt::Try;
 use super::committer::Committer;
 use super::dispatcher::{self, Command, Dispatcher, Work};
@@ -18,8 +19,10 @@ use super::{Clock, Health, Transport, read_blocking, supervise};
 use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
 use crate::core::scheduler::{Dispatch, Limits, Refill};
+use crate::core::source::ALERTS;
 use crate::core::timestamp::Timestamp;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Receipt};
+use crate::telemetry::About;
 
 /// Commands taken in one go before the dispatcher is asked again.
 const COMMANDS_MAX: usize = 256;
@@ -39,6 +42,9 @@ pub(super) struct Parts {
     pub(super) recent_max_bytes: u64,
     pub(super) committer: Committer,
     pub(super) own_commands: mpsc::UnboundedSender<Command>,
+    pub(super) alerts: Alerts,
+    /// Wants to know that events were accepted.
+    pub(super) accepted: Option<Arc<Notify>>,
     pub(super) rng: fastrand::Rng,
     pub(super) health: watch::Sender<Health>,
     /// Rung when a delivery has moved on.
@@ -50,6 +56,9 @@ struct Driver {
     dispatcher: Dispatcher,
     recent: Recent,
     marked_at: Timestamp,
+    /// Endpoints whose last attempt was an alert's.
+    alerted: HashSet<Name>,
+    full: bool,
 }
 
 /// Starts the loop on the current runtime. It ends after [`Command::Stop`].
@@ -59,7 +68,7 @@ pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
     let clocks = (parts.clock.now(), parts.clock.steady());
     let dispatcher = Dispatcher::new(parts.limits, lots, parts.rng.clone(), clocks);
     let recent = Recent::new(parts.recent_max_bytes);
-    let driver = Driver { parts, dispatcher, recent, marked_at: Timestamp::ZERO };
+    let driver = Driver { parts, dispatcher, recent, marked_at: Timestamp::ZERO, alerted: HashSet::new(), full: false };
     supervise("the dispatcher", driver.parts.health.clone(), driver.run(commands));
 }
 
@@ -87,13 +96,25 @@ impl Driver {
     }
 
     fn tell(&mut self, now: Timestamp, command: Command) {
-        if matches!(command, Command::Committed(..)) {
-            self.parts.bell.landed();
+        match &command {
+            Command::Committed(..) => self.parts.bell.landed(),
+            Command::Attempted(about, _) => self.note_alerted(about),
+            _ => {}
         }
         let Command::Accepted(events) = command else { return self.dispatcher.handle(now, command) };
+        self.parts.accepted.iter().for_each(|accepted| accepted.notify_one());
         for (event, _place) in events {
             let takers = self.dispatcher.handle_accepted(&event);
             self.recent.add(event, takers);
+        }
+    }
+
+    fn note_alerted(&mut self, about: &About) {
+        let is_alert = about.event.as_ref().is_some_and(|(source, ..)| source.as_str() == ALERTS);
+        if is_alert {
+            self.alerted.insert(about.endpoint.clone());
+        } else if !self.alerted.is_empty() {
+            self.alerted.remove(&about.endpoint);
         }
     }
 
@@ -115,7 +136,12 @@ impl Driver {
             Work::Load(refill) => self.load(refill),
             Work::Commit(change, then) => {
                 let own = self.parts.own_commands.clone();
+                let fact = self.parts.alerts.fact_of(&change, |endpoint| self.alerted.contains(endpoint));
+                let alerts = fact.map(|fact| (self.parts.alerts.clone(), fact));
                 self.parts.committer.commit_then(change, move |result| {
+                    if let (Some((alerts, fact)), Ok(Receipt::Done)) = (alerts, &result) {
+                        alerts.note(fact);
+                    }
                     let _told = own.send(Command::Committed(then, result)).is_ok();
                 });
             }
@@ -163,6 +189,10 @@ impl Driver {
         if now.since(self.marked_at) >= MARK_PERIOD || now < self.marked_at {
             self.marked_at = now;
             self.remember_marks();
+            let full = self.parts.journal.is_full();
+            if !std::mem::replace(&mut self.full, full) && full {
+                self.parts.alerts.note(Fact::Full);
+            }
             // On a quiet gateway no commit would tell.
             if let Err(error @ JournalError::Failed(_)) = self.parts.journal.check() {
                 self.parts.health.send_replace(Health::Failed(error.to_string()));

@@ -8,7 +8,9 @@
 //! Invariants: nothing is acknowledged before its commit returned; the scheduler hears of a change only
 //! after that; nobody but the committer commits.
 
+pub mod alerts;
 mod attempt;
+pub mod calls;
 pub mod committer;
 pub mod dispatcher;
 mod driver;
@@ -17,6 +19,7 @@ mod replayer;
 mod replays;
 mod trial;
 mod walk;
+mod watching;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,18 +37,21 @@ use crate::core::delivery::Delivery;
 use crate::core::endpoint::{Endpoint, Order};
 use crate::core::event::{Draft, Event, cut};
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
+use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
 use crate::core::route::RouteTable;
 use crate::core::scheduler::{LaneView, Limits, Wait};
 use crate::core::standing::{NOTE_LEN_MAX, Pause, PauseCause};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Journal, JournalError, Query, Receipt};
+use alerts::Herald;
 use committer::Committer;
 use dispatcher::Command;
 use replayer::{Bell, Replayer};
 pub use replays::{Again, ReplayOrder};
 pub use trial::{COPIES_MAX, Trial, Tried};
 use walk::Map;
+use watching::Watching;
 
 /// What time it is.
 pub trait Clock: Send + Sync + 'static {
@@ -111,6 +117,8 @@ pub struct Parts {
     pub endpoints: Vec<Endpoint>,
     /// Which events go where.
     pub routes: RouteTable,
+    /// How calls begin and end, by source, where somebody should watch over that.
+    pub lifecycles: Vec<(Name, Lifecycle)>,
     /// Bounds of the scheduler.
     pub limits: Limits,
     /// Memory for events that were just accepted, in bytes.
@@ -132,6 +140,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     endpoints: HashMap<Name, Arc<Endpoint>>,
     committer: Committer,
+    watching: Watching,
     dispatcher: mpsc::UnboundedSender<Command>,
     replayer: Replayer,
     map: Arc<Map>,
@@ -220,7 +229,7 @@ impl Engine {
             health.clone(),
             (ids, fastrand::Rng::with_seed(rng.u64(..))),
         )?;
-        let map = Arc::new(Map { endpoints: endpoints.keys().cloned().collect(), routes: parts.routes });
+        let map = Arc::new(Map { endpoints: endpoints.keys().cloned().collect(), routes: parts.routes.clone() });
         let bell = Arc::new(Bell::default());
         let ordered = parts.endpoints.iter().filter(|endpoint| endpoint.order != Order::None);
         let replaying = replayer::Task {
@@ -235,17 +244,27 @@ impl Engine {
         };
         let replayer = Replayer::start(replaying, Arc::clone(&bell), health.clone());
         let health_of_dispatcher = health.clone();
+        let accept_slots = Arc::new(Semaphore::new(parts.accept_queue_max));
+        let herald = Herald {
+            committer: committer.clone(),
+            map: Arc::clone(&map),
+            slots: Arc::clone(&accept_slots),
+            clock: Arc::clone(&parts.clock),
+        };
+        let watching = Watching::start(&parts, &herald, &health);
+        let (alerts, accepted) = (watching.alerts.clone(), watching.calls.listener());
         let shared = Shared {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             endpoints: endpoints.clone(),
             committer: committer.clone(),
+            watching,
             dispatcher: dispatcher.clone(),
             replayer,
             map,
             opening: tokio::sync::Mutex::new(()),
             transport: Arc::clone(&parts.transport),
-            accept_slots: Arc::new(Semaphore::new(parts.accept_queue_max)),
+            accept_slots,
             health,
         };
         driver::start(
@@ -258,6 +277,8 @@ impl Engine {
                 recent_max_bytes: parts.recent_max_bytes,
                 committer,
                 own_commands: dispatcher,
+                alerts,
+                accepted,
                 health: health_of_dispatcher,
                 bell,
                 rng,
@@ -424,6 +445,7 @@ impl Engine {
             running
         });
         self.shared.replayer.stop();
+        self.shared.watching.stop();
         let (reply, drained) = oneshot::channel();
         self.tell(Command::Stop(reply));
         if tokio::time::timeout(deadline, drained).await.is_err() {

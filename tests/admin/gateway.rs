@@ -14,6 +14,7 @@ use backstop::core::breaker::BreakerPolicy;
 use backstop::core::endpoint::{Endpoint, Order};
 use backstop::core::event::{Draft, Header};
 use backstop::core::id::EventId;
+use backstop::core::lifecycle::Lifecycle;
 use backstop::core::name::Name;
 use backstop::core::rate::Rate;
 use backstop::core::retry::RetryPolicy;
@@ -186,17 +187,31 @@ impl Gateway {
     pub(crate) async fn over(journal: MemoryJournal) -> Self {
         let limits = Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 };
         let all = ["healthy", "picky", "gone", "flaky", "slow"];
-        Self::of(journal, limits, all.map(endpoint).into()).await
+        Self::of(journal, limits, all.map(endpoint).into(), vec![]).await
+    }
+
+    /// One in which the calls of the source are watched.
+    pub(crate) async fn watching() -> Self {
+        let limits = Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 };
+        let (start, end, timeout) = ("call_started".to_owned(), "call_ended".to_owned(), Duration::from_secs(3600));
+        let lifecycles = vec![(name("flyflow"), Lifecycle { start, end, timeout })];
+        let all = ["healthy", "picky", "flaky"];
+        Self::of(MemoryJournal::default(), limits, all.map(endpoint).into(), lifecycles).await
     }
 
     /// One with endpoints that are limited in the ways of their names.
     pub(crate) async fn fragile(active_max: usize, in_flight_max: usize) -> Self {
         let all = ["healthy", "gone", "flaky", "slow", "tiny", "serial", "rated", "down", "busy"];
         let limits = Limits { active_max, ordered_max: 1000, in_flight_max };
-        Self::of(MemoryJournal::default(), limits, all.map(fragile).into()).await
+        Self::of(MemoryJournal::default(), limits, all.map(fragile).into(), vec![]).await
     }
 
-    async fn of(journal: MemoryJournal, limits: Limits, endpoints: Vec<Endpoint>) -> Self {
+    async fn of(
+        journal: MemoryJournal,
+        limits: Limits,
+        endpoints: Vec<Endpoint>,
+        lifecycles: Vec<(Name, Lifecycle)>,
+    ) -> Self {
         let route = |event_type: &str, to: &[&str]| Route {
             source: None,
             types: vec![event_type.to_owned()],
@@ -213,6 +228,7 @@ impl Gateway {
             transport: Arc::new(Endpoints { slow: Arc::clone(&slow) }),
             endpoints,
             routes: RouteTable::new(table),
+            lifecycles,
             limits,
             recent_max_bytes: 1 << 20,
             accept_queue_max: 1000,

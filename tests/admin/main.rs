@@ -6,6 +6,7 @@
 
 mod cancel;
 mod failures;
+mod gaps;
 mod gateway;
 mod keys;
 mod metrics;
@@ -58,7 +59,7 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         gateway.get(path).await.problem(404);
     }
     let read = ["events", "events/x", "events/x/body", "deliveries", "deliveries/x", "replays/x", "endpoints"];
-    for path in read.iter().chain(&["endpoints/x", "counters", "audit", "failures", "keys/x"]) {
+    for path in read.iter().chain(&["endpoints/x", "counters", "audit", "failures", "keys/x", "gaps"]) {
         let got = gateway.ask("DELETE", &format!("/api/v1/{path}"), b"").await;
         got.problem(405);
         assert_eq!(got.header("allow"), Some("GET"), "{path}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use backstop::config::{Config, ConfigErrors, LogFormat, Problem};
 use backstop::core::endpoint::Order;
+use backstop::core::lifecycle::Lifecycle;
 use backstop::core::rate::Rate;
 use backstop::core::retry::RetryPolicy;
 use backstop::core::sign::Signing;
@@ -101,6 +102,8 @@ fn every_commented_setting_of_the_shipped_file_is_right() {
     assert_eq!(crm.rate, Some(Rate { count: 600, per: Duration::from_secs(60), burst: 20 }));
     assert_eq!((crm.order, crm.order_hold_max), (Order::Key, Duration::from_secs(900)));
     assert!(crm.permanent.contains(402) && !crm.permanent.contains(404));
+    let (start, end, timeout) = ("call_started".to_owned(), "call_ended".to_owned(), Duration::from_secs(7200));
+    assert_eq!(config.sources[0].lifecycle, Some(Lifecycle { start, end, timeout }));
 }
 
 #[test]
@@ -122,6 +125,7 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[sources.a]\nqqqqqq = 1",
         "[sources.a]\ndedup = { body = true, qqqqqq = 1 }",
         "[sources.a.ack]\nqqqqqq = 1",
+        "[sources.a]\nlifecycle = { start = \"a\", end = \"b\", qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\nqqqqqq = 1",
         "[endpoints.a]\nurl = \"http://a\"\nretry = { qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\nconcurrency = { qqqqqq = 1 }",
@@ -284,11 +288,19 @@ fn each_mistake_in_a_source_is_named_with_line_and_key() {
         ("ack = { status = 302 }", "ack.status", "must be 200 to 299"),
         ("ack = { status = 204, body = \"x\" }", "ack.body", "has no body"),
         ("ack = { content_type = \"a\\nb\" }", "ack.content_type", "single line"),
+        ("lifecycle = true", "lifecycle", "must be a table"),
+        ("lifecycle = { start = \"a\" }", "lifecycle.end", "is missing"),
+        ("lifecycle = { end = \"a\" }", "lifecycle.start", "is missing"),
+        ("lifecycle = { start = \"a\", end = \"a\" }", "lifecycle.end", "never end"),
+        ("lifecycle = { start = \"*a\", end = \"b\" }", "lifecycle.start", "only stand at the end"),
+        ("lifecycle = { start = \"a\", end = \"b\", timeout = \"0s\" }", "lifecycle.timeout", "from 1ms"),
+        ("lifecycle = { start = \"a\", end = \"b\", timeot = \"1s\" }", "lifecycle.timeot", "mean `timeout`?"),
         ("endpoint = \"crm\"", "endpoint", "unknown key"),
     ];
     for (setting, key, piece) in table {
         assert_problem(&format!("{GOOD}[sources.x]\n{setting}\n"), AFTER + 1, &format!("sources.x.{key}"), piece);
     }
+    assert_problem("[sources.backstop]\n", 1, "sources.backstop", "backstop's own");
     assert_problem("[sources.Fly]\n", 1, "sources.Fly", "a name has 1 to 64 characters");
     assert_problem("[sources]\nfly = 1\n", 2, "sources.fly", "must be a table");
     assert_problem("[journal]\nsegment_mib = 1\n[sources.a]\n", 3, "sources.a.body_max", "segment_mib to 4");
@@ -370,6 +382,7 @@ fn each_mistake_in_a_route_is_named_with_line_and_key() {
         assert_problem(&format!("{GOOD}[[routes]]\n{setting}\n"), AFTER + 1, &format!("routes[1].{key}"), piece);
     }
     assert_problem(&format!("{GOOD}[[routes]]\n"), AFTER, "routes[1].endpoints", "is missing");
+    assert!(parse(&format!("{GOOD}[[routes]]\nsource = \"backstop\"\nendpoints = [\"crm\"]\n")).is_ok());
     assert_problem("routes = 1", 1, "routes", "must be an array");
     assert_problem("routes = [1]", 1, "routes[0]", "must be a table");
 }

@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod accepting;
+mod alerting;
 mod attempts;
 mod backlog;
+mod calls;
 mod cancelling;
 mod circuit;
 mod clock;

@@ -13,10 +13,12 @@ use backstop::core::delivery::Delivery;
 use backstop::core::endpoint::Endpoint;
 use backstop::core::event::Draft;
 use backstop::core::id::{DeliveryId, EventId};
+use backstop::core::lifecycle::Lifecycle;
 use backstop::core::name::Name;
 use backstop::core::route::{Route, RouteTable};
 use backstop::core::scheduler::{LaneView, Limits, Wait};
 use backstop::core::sign::{Secret, Signing};
+use backstop::core::source::ALERTS;
 use backstop::core::timestamp::Timestamp;
 use backstop::core::window::Concurrency;
 use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
@@ -140,13 +142,13 @@ pub(crate) fn draft(event_type: &str) -> Draft {
     }
 }
 
-fn routes() -> RouteTable {
+fn routes() -> Vec<Route> {
     let to = |endpoint: &str| Route {
         source: None,
         types: vec![endpoint.to_owned(), "both".to_owned()],
         endpoints: vec![name(endpoint)],
     };
-    RouteTable::new(vec![to("crm"), to("bill")])
+    vec![to("crm"), to("bill")]
 }
 
 /// How a process is configured.
@@ -155,12 +157,16 @@ pub(crate) struct Setup {
     pub(crate) active_max: usize,
     pub(crate) accept_queue_max: usize,
     pub(crate) script: Script,
+    /// Who gets alerts.
+    pub(crate) alerts_to: Vec<Name>,
+    pub(crate) lifecycles: Vec<(Name, Lifecycle)>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let endpoints = vec![endpoint("crm", 4), endpoint("bill", 4)];
-        Self { endpoints, active_max: 1000, accept_queue_max: 1000, script: |_| None }
+        let (alerts_to, lifecycles) = (vec![], vec![]);
+        Self { endpoints, active_max: 1000, accept_queue_max: 1000, script: |_| None, alerts_to, lifecycles }
     }
 }
 
@@ -185,7 +191,11 @@ impl World {
     }
 
     pub(crate) fn start(&self, setup: Setup) -> Process {
-        self.start_routed(setup, routes())
+        let mut routes = routes();
+        if !setup.alerts_to.is_empty() {
+            routes.push(Route { source: Some(name(ALERTS)), types: vec![], endpoints: setup.alerts_to.clone() });
+        }
+        self.start_routed(setup, RouteTable::new(routes))
     }
 
     /// As [`World::start`], with this route alone.
@@ -207,6 +217,7 @@ impl World {
             transport: Arc::new(far),
             endpoints: setup.endpoints,
             routes,
+            lifecycles: setup.lifecycles,
             limits: Limits { active_max: setup.active_max, ordered_max: 1000, in_flight_max: 100 },
             recent_max_bytes: 1 << 20,
             accept_queue_max: setup.accept_queue_max,
