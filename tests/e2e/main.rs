@@ -11,6 +11,7 @@ mod flask;
 mod http;
 mod journal;
 mod lines;
+mod missed;
 mod place;
 mod restart;
 mod room;
