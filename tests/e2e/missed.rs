@@ -89,7 +89,11 @@ fn fill(dir: &Path) -> (Vec<EventId>, Vec<EventId>) {
         for number in first..first + BATCH {
             let is_other = number % 6 == 5;
             let id = ids.event(now, &mut rng);
-            if is_other { others.push(id) } else { missed.push(id) }
+            if is_other {
+                others.push(id)
+            } else {
+                missed.push(id)
+            }
             events.push(event(id, now, if is_other { "call_started" } else { "call_ended" }, number));
         }
         let accepted: Vec<Change> = events.iter().map(|event| Change::Accept(Arc::clone(event))).collect();

@@ -209,10 +209,11 @@ pub struct TrialAnswer {
 const SHOWN_BYTES_MAX: usize = 512;
 
 impl Replay {
-    /// The replay, with what its deliveries came to.
+    /// The replay, with what its deliveries came to, which was asked later: it may have made more by then.
     #[must_use]
     pub fn new(replay: &replay::Replay, tally: Option<&Tally>) -> Self {
         let tally = tally.copied().unwrap_or_default();
+        let more = tally.replayed.saturating_sub(replay.queued);
         let terms = &replay.terms;
         Self {
             id: replay.id.to_string(),
@@ -228,8 +229,8 @@ impl Replay {
             stop_after_failures: terms.stop_after_failures,
             canary: terms.canary,
             canary_passed: replay.canary_passed,
-            selected: replay.selected,
-            queued: replay.queued,
+            selected: replay.selected + more,
+            queued: replay.queued + more,
             skipped: replay.skipped.total(),
             skipped_by: replay.skipped.into(),
             open: tally.scheduled + tally.retrying,
