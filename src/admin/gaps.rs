@@ -4,8 +4,8 @@
 //! longer. Undelivered calls are gathered when they are asked for, by one walk over the exceptions, and told apart
 //! up to the limit asked for. They come on the first page, before the others.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use warp::Filter as _;
@@ -15,7 +15,8 @@ use warp::reply::Response;
 use super::problem::{Answer, Problem, json};
 use super::select::{self, Of, Pairs};
 use super::{AdminState, GET, only, query, respond, wire, with};
-use crate::core::delivery::Status;
+use crate::core::delivery::{Delivery, Status};
+use crate::core::event::EventHead;
 use crate::core::filter::Filter;
 use crate::core::id::EventId;
 use crate::core::lifecycle::{GapKind, Lifecycle};
@@ -32,10 +33,15 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     listed.map(respond).boxed()
 }
 
+/// Undelivered calls by source and key, each with the time since when it is one.
+type Calls = BTreeMap<(Name, String), (Timestamp, wire::Gap)>;
+
 /// Which gaps are meant.
 struct Asked {
     kind: Option<GapKind>,
     lifecycles: Vec<(Name, Lifecycle)>,
+    /// The endpoints of the config.
+    endpoints: BTreeSet<Name>,
     query: Query<EventId>,
 }
 
@@ -56,7 +62,8 @@ async fn list(parameters: Pairs, state: AdminState) -> Answer {
     let query = select::listing::<EventId>(Of::Events, parameters, state.engine.now())?;
     let source = query.filter.source.as_ref();
     let meant = state.engine.lifecycles().iter().filter(|(name, _)| source.is_none_or(|source| source == name));
-    let asked = Asked { kind, lifecycles: meant.cloned().collect(), query };
+    let endpoints = state.engine.endpoints().map(|endpoint| endpoint.name.clone()).collect();
+    let asked = Asked { kind, lifecycles: meant.cloned().collect(), endpoints, query };
     let gaps = state.engine.read(move |journal| asked.gather(journal)).await?;
     Ok(json(StatusCode::OK, &gaps))
 }
@@ -101,49 +108,62 @@ impl Asked {
         }))
     }
 
-    /// Calls with events that are dead or retried somewhere, those with the newest events first.
+    /// Calls with events that have not arrived somewhere, those with the newest such events first.
     fn undelivered(&self, journal: &dyn Journal, gaps: &mut wire::Gaps) -> Result<(), JournalError> {
-        let mut found: BTreeMap<(Name, String), (Timestamp, wire::Gap)> = BTreeMap::new();
-        let filter = Filter {
-            source: self.query.filter.source.clone(),
-            statuses: vec![Status::Dead, Status::Retrying],
-            ..Filter::default()
-        };
-        let mut query = Query { filter, after: None, newest_first: true, limit: PAGE };
-        loop {
-            let page = journal.deliveries(&query)?;
-            for (head, delivery) in page.items {
-                let is_watched = self.lifecycles.iter().any(|(name, _)| *name == head.source);
-                let Some(key) = head.key.filter(|_| is_watched) else { continue };
-                let full = found.len() >= self.query.limit;
-                let (since, endpoint) = (delivery.changed_at, delivery.endpoint.to_string());
-                let (first, call) = match found.entry((head.source.clone(), key.clone())) {
-                    Entry::Vacant(_) if full => {
-                        gaps.other += 1;
-                        continue;
-                    }
-                    Entry::Vacant(place) => {
-                        let source = head.source.to_string();
-                        place.insert((since, wire::Gap::undelivered(source, key, head.id.to_string(), head.event_type)))
-                    }
-                    Entry::Occupied(call) => call.into_mut(),
-                };
-                *first = (*first).min(since);
-                call.deliveries += 1;
-                if !call.endpoints.contains(&endpoint) {
-                    call.endpoints.push(endpoint);
+        let mut calls = Calls::new();
+        for filter in self.stuck(journal) {
+            let mut query = Query { filter, after: None, newest_first: true, limit: PAGE };
+            loop {
+                let page = journal.deliveries(&query)?;
+                for (head, delivery) in page.items {
+                    gaps.other += u64::from(!self.add(&mut calls, head, &delivery));
+                }
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
                 }
             }
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
+        }
+        let calls = calls.into_values().map(|(since, call)| wire::Gap { since: since.to_string(), ..call });
+        gaps.items.extend(calls);
+        gaps.items.sort_by(|one, other| other.event.cmp(&one.event));
+        Ok(())
+    }
+
+    /// What finds deliveries that have not arrived: what is dead or retried, and what waits for endpoints that the
+    /// config does not have.
+    fn stuck(&self, journal: &dyn Journal) -> Vec<Filter> {
+        let of_source = || Filter { source: self.query.filter.source.clone(), ..Filter::default() };
+        let mut filters = vec![Filter { statuses: vec![Status::Dead, Status::Retrying], ..of_source() }];
+        for (endpoint, tally) in journal.counters().endpoints {
+            if tally.scheduled > 0 && !self.endpoints.contains(&endpoint) {
+                let (endpoint, statuses) = (Some(endpoint), vec![Status::Scheduled]);
+                filters.push(Filter { endpoint, statuses, ..of_source() });
             }
         }
-        let mut calls: Vec<_> =
-            found.into_values().map(|(since, call)| wire::Gap { since: since.to_string(), ..call }).collect();
-        calls.sort_by(|one, other| other.event.cmp(&one.event));
-        gaps.items.extend(calls);
-        Ok(())
+        filters
+    }
+
+    /// Adds a delivery to its call; `false` if that is one too many.
+    fn add(&self, calls: &mut Calls, head: EventHead, delivery: &Delivery) -> bool {
+        let is_watched = self.lifecycles.iter().any(|(name, _)| *name == head.source);
+        let Some(key) = head.key.filter(|_| is_watched) else { return true };
+        let full = calls.len() >= self.query.limit;
+        let (since, endpoint) = (delivery.changed_at, delivery.endpoint.to_string());
+        let (first, call) = match calls.entry((head.source.clone(), key.clone())) {
+            Entry::Vacant(_) if full => return false,
+            Entry::Vacant(place) => {
+                let source = head.source.to_string();
+                place.insert((since, wire::Gap::undelivered(source, key, head.id.to_string(), head.event_type)))
+            }
+            Entry::Occupied(call) => call.into_mut(),
+        };
+        *first = (*first).min(since);
+        call.deliveries += 1;
+        if !call.endpoints.contains(&endpoint) {
+            call.endpoints.push(endpoint);
+        }
+        true
     }
 }
 

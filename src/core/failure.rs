@@ -21,6 +21,8 @@ const VARIES: u8 = b'#';
 const HEX_LEN_MIN: usize = 8;
 /// Quoted texts of these lengths with a digit and without a space are ids.
 const QUOTED_LENS: std::ops::RangeInclusive<usize> = 8..=128;
+/// What stands before an id in JSON: the end of its name, and the colon.
+const ID_NAMES: [&[u8]; 5] = [b"\"id\":", b"_id\":", b"-id\":", b"Id\":", b"ID\":"];
 /// Lengths of a UUID's parts.
 const UUID_PARTS: [usize; 5] = [8, 4, 4, 4, 12];
 /// Words that only say when.
@@ -159,6 +161,7 @@ impl Normal {
 
     fn add_sign(&mut self, text: &[u8]) -> Option<usize> {
         let (&sign, behind) = text.split_first()?;
+        let is_named = ID_NAMES.iter().any(|name| self.0.trim_ascii_end().ends_with(name));
         match sign {
             VARIES => self.vary()?,
             _ => self.push(&[sign])?,
@@ -168,7 +171,8 @@ impl Normal {
         }
         let quoted = run(behind, |byte| byte != sign && byte.is_ascii_graphic());
         let is_closed = behind.get(quoted.len()) == Some(&sign);
-        let is_id = QUOTED_LENS.contains(&quoted.len()) && quoted.iter().any(u8::is_ascii_digit);
+        let looks_like_one = QUOTED_LENS.contains(&quoted.len()) && quoted.iter().any(u8::is_ascii_digit);
+        let is_id = looks_like_one || (!quoted.is_empty() && is_named);
         if !is_closed || !is_id {
             return Some(1);
         }
@@ -270,6 +274,8 @@ mod tests {
             ("10.0.0.12:8080 and 10.0.3.4:80", "# and #"),
             ("nginx/1.18.0", "nginx/#"),
             (r#"{"request_id":"req-8f3aXq","code":42}"#, r##"{"request_id":"#","code":#}"##),
+            (r#"{"request_id": "req-abc","valid":"abc"}"#, r##"{"request_id": "#","valid":"abc"}"##),
+            (r#"{"id":"a","traceId":"b-c","why":""}"#, r##"{"id":"#","traceId":"#","why":""}"##),
             (r#"{"name":"bob","why":"no such user 17"}"#, r##"{"name":"bob","why":"no such user #"}"##),
             ("größe 7 überschritten", "größe # überschritten"),
             ("E1001", "E#"),
@@ -386,7 +392,7 @@ mod tests {
 
     /// Noise in which the interesting signs are frequent.
     fn noise() -> impl Strategy<Value = Vec<u8>> {
-        let signs = b"# -:.\"'aFx09Mar\n\xc3";
+        let signs = b"# -:.\"'aFx09Mar\n\xc3_id\":";
         let likely = proptest::sample::select(signs.as_slice());
         proptest::collection::vec(prop_oneof![4 => likely, 1 => any::<u8>()], 0..3000)
     }

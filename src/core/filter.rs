@@ -120,8 +120,10 @@ impl Filter {
     /// Whether only exceptions are asked for: deliveries that did not simply go through or wait their first turn.
     #[must_use]
     pub fn only_exceptions(&self) -> bool {
-        !self.statuses.is_empty()
-            && !self.statuses.iter().any(|status| matches!(status, Status::Scheduled | Status::Delivered))
+        let fails = self.group.is_some();
+        let excepts = !self.statuses.is_empty()
+            && !self.statuses.iter().any(|status| matches!(status, Status::Scheduled | Status::Delivered));
+        fails || excepts
     }
 
     /// The ids that events received in the filter's time span can have: `low..high`.

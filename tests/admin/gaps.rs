@@ -1,10 +1,16 @@
 //! Gaps: calls of which something is missing, as a list, a metric, and in the call's own timeline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use backstop::core::event::Event;
+use backstop::core::id::EventId;
+use backstop::core::timestamp::Timestamp;
+use backstop::journal::memory::MemoryJournal;
+use backstop::journal::{Change, Journal as _};
 use serde_json::{Value, json};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, NOW, draft, name};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -19,7 +25,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn a_call_that_never_ended_is_listed_until_it_ends() {
-    let gateway = Gateway::watching().await;
+    let gateway = Gateway::watching(MemoryJournal::default()).await;
     let started = gateway.accept("call_started", "call-1").await;
     let open = gateway.get("/api/v1/keys/call-1").await.json();
     let missing = json!([{ "source": "flyflow", "part": "end", "type": "call_ended" }]);
@@ -53,7 +59,7 @@ async fn a_call_that_never_ended_is_listed_until_it_ends() {
 
 #[tokio::test]
 async fn gaps_are_of_what_is_asked_for_and_come_in_pages() {
-    let gateway = Gateway::watching().await;
+    let gateway = Gateway::watching(MemoryJournal::default()).await;
     for key in ["a", "b", "c"] {
         gateway.accept("call_ended", key).await;
     }
@@ -96,10 +102,24 @@ async fn gaps_are_of_what_is_asked_for_and_come_in_pages() {
 
 #[tokio::test]
 async fn undelivered_calls_beyond_the_limit_are_counted() {
-    let gateway = Gateway::watching().await;
+    let gateway = Gateway::watching(MemoryJournal::default()).await;
     for key in ["a", "b", "c"] {
         gateway.tried("picky", key).await;
     }
     let gaps = gateway.get("/api/v1/gaps?limit=2").await.json();
     assert_eq!((brief(&gaps), &gaps["other"]), (pairs(&[("undelivered", "c"), ("undelivered", "b")]), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_an_endpoint_that_is_no_more_is_undelivered() {
+    let journal = MemoryJournal::default();
+    let received_at = Timestamp::from_millis(NOW);
+    let mut parked = draft("tool_call", "call-1", "{}");
+    parked.endpoints = vec![name("former"), name("healthy")];
+    let event = Event { id: EventId::floor(received_at), received_at, draft: parked };
+    journal.commit(&[Change::Accept(Arc::new(event))]).unwrap();
+    let gateway = Gateway::watching(journal).await;
+    let gaps = gateway.get("/api/v1/gaps?kind=undelivered").await.json();
+    let gap = &gaps["items"][0];
+    assert_eq!((&gap["key"], &gap["endpoints"], &gap["deliveries"]), (&json!("call-1"), &json!(["former"]), &json!(1)));
 }

@@ -191,12 +191,12 @@ impl Gateway {
     }
 
     /// One in which the calls of the source are watched.
-    pub(crate) async fn watching() -> Self {
+    pub(crate) async fn watching(journal: MemoryJournal) -> Self {
         let limits = Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 };
         let (start, end, timeout) = ("call_started".to_owned(), "call_ended".to_owned(), Duration::from_secs(3600));
         let lifecycles = vec![(name("flyflow"), Lifecycle { start, end, timeout })];
         let all = ["healthy", "picky", "flaky"];
-        Self::of(MemoryJournal::default(), limits, all.map(endpoint).into(), lifecycles).await
+        Self::of(journal, limits, all.map(endpoint).into(), lifecycles).await
     }
 
     /// One with endpoints that are limited in the ways of their names.

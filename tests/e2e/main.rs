@@ -6,6 +6,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod calls;
 mod events;
 mod flask;
 mod http;

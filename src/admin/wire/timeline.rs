@@ -72,7 +72,7 @@ pub struct Gap {
     pub event_type: String,
     /// Where an undelivered call has not arrived.
     pub endpoints: Vec<String>,
-    /// How many deliveries of an undelivered call are dead or retried.
+    /// How many deliveries of an undelivered call are dead, retried, or wait for an endpoint that the config lacks.
     pub deliveries: u64,
     /// The event that told of it; `null` where none was needed.
     pub alert: Option<String>,
