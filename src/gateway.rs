@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::auth::{self, Token, TokenError};
+use crate::admin::refusals::Readmission;
 use crate::admin::{self, AdminState};
-use crate::config::{Config, JournalConfig};
+use crate::config::{Config, JournalConfig, RefusalLimits};
 use crate::core::scheduler::Limits;
 use crate::core::timestamp::Timestamp;
 use crate::deliver::HttpTransport;
@@ -29,9 +31,12 @@ use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
 use crate::ingest;
 use crate::journal::JournalError;
 use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
+use crate::journal::refused::{self, Refusals};
 use crate::listener::{self, Listener};
 use crate::telemetry::Intake;
 
+/// Where refused requests are kept, in the journal's folder.
+const REFUSED: &str = "refused";
 /// Connections of operators: few, and never in the way of senders.
 const ADMIN_CONNECTIONS_MAX: u32 = 128;
 /// How long the admin API may take to answer what is under way at the end.
@@ -50,6 +55,7 @@ pub struct Gateway {
     /// What operators show.
     pub token: Token,
     engine: Engine,
+    refusals: Refusals,
     drain: Duration,
     ingest: Served,
     admin: Served,
@@ -106,6 +112,7 @@ impl Gateway {
         let started_at = clock.now();
         let watched = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.lifecycle.clone()?)));
         let lifecycles = watched.collect();
+        let refusals = open_refusals(config.journal.dir.join(REFUSED), config.refusals).await;
         let engine = Engine::start(Parts {
             journal: Arc::new(journal),
             clock: Arc::new(clock),
@@ -125,14 +132,20 @@ impl Gateway {
         .map_err(GatewayError::Journal)?;
 
         let intake = Arc::new(Intake::default());
-        let state = AdminState { engine: engine.clone(), intake: Arc::clone(&intake), token: token.hash(), started_at };
-        let events = warp::service(ingest::filter(config.sources, engine.clone(), intake));
+        let state = AdminState {
+            engine: engine.clone(),
+            intake: Arc::clone(&intake),
+            refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
+            token: token.hash(),
+            started_at,
+        };
+        let events = warp::service(ingest::filter(config.sources, engine.clone(), intake, refusals.clone()));
         let operators = warp::service(admin::routes(&state));
         let drain = config.server.drain_timeout;
         let ingest = Served::new(|stop| front.serve(TowerToHyperService::new(events), stop, drain));
         let admin = Served::new(|stop| back.serve(TowerToHyperService::new(operators), stop, ADMIN_DRAIN));
         tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %config.journal.dir.display(), "serving");
-        Ok(Self { ingest_addr, admin_addr, token, engine, drain, ingest, admin })
+        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin })
     }
 
     /// Runs until `stop` ends or the journal fails, then shuts down in order.
@@ -160,6 +173,10 @@ impl Gateway {
         let rest = self.drain.saturating_sub(began.elapsed());
         let closed = self.engine.stop(rest.max(self.drain.min(ATTEMPTS_DRAIN_MIN))).await;
         self.admin.stop().await;
+        let refusals = self.refusals;
+        if tokio::task::spawn_blocking(move || refusals.settle()).await.is_err() {
+            tracing::error!("filing refused requests panicked");
+        }
         closed.map_err(GatewayError::Journal)?;
         tracing::info!("stopped");
         Ok(())
@@ -186,6 +203,24 @@ async fn bind(addr: SocketAddr, limits: listener::Limits) -> Result<Listener, Ga
 
 fn addr_of(listener: &Listener) -> Result<SocketAddr, GatewayError> {
     listener.local_addr().map_err(|error| GatewayError::Bind(SocketAddr::from(([0, 0, 0, 0], 0)), error))
+}
+
+/// Without it nothing is lost that was promised to anybody: the gateway starts all the same.
+async fn open_refusals(dir: PathBuf, limits: RefusalLimits) -> Refusals {
+    let RefusalLimits { count_max, bytes_max } = limits;
+    let seed = RandomState::new().build_hasher().finish();
+    let opening = move || Refusals::open(&dir, refused::Limits { count_max, bytes_max }, seed);
+    match tokio::task::spawn_blocking(opening).await {
+        Ok(Ok(refusals)) => refusals,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "refused requests are not kept");
+            Refusals::default()
+        }
+        Err(error) => {
+            tracing::error!(%error, "refused requests are not kept");
+            Refusals::default()
+        }
+    }
 }
 
 async fn open_journal(settings: Settings) -> Result<EmbeddedJournal, GatewayError> {

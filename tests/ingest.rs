@@ -25,6 +25,7 @@ use backstop::engine::{Engine, Parts, Sending, SystemClock, Transport};
 use backstop::ingest::{self, HEADERS_KEPT_MAX_BYTES};
 use backstop::journal::audit::{Audit, Span};
 use backstop::journal::memory::MemoryJournal;
+use backstop::journal::refused::Refusals;
 use backstop::journal::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use backstop::listener::{self, Listener};
 use backstop::telemetry::Intake;
@@ -208,7 +209,7 @@ async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_ma
     })
     .unwrap();
     let intake = Arc::new(Intake::default());
-    let filter = ingest::filter(sources, engine.clone(), Arc::clone(&intake));
+    let filter = ingest::filter(sources, engine.clone(), Arc::clone(&intake), Refusals::default());
     let limits = listener::Limits { connections_max, header_timeout: LONG };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
     let address = listener.local_addr().unwrap();

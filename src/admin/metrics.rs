@@ -1,8 +1,8 @@
 //! Metrics: how endpoints and calls stand, for Prometheus (its text format, version 0.0.4).
 //!
 //! Nothing is counted here: each scrape is written from the same look at config, journal and scheduler that
-//! the list of endpoints is; calls are counted by the engine. Labels are bounded: names of endpoints and sources,
-//! and the few words of the core. Base
+//! the list of endpoints is; calls are counted by the engine, and what became no event at the door. Labels are
+//! bounded: names of endpoints and sources, and the few words of the core. Base
 //! units; times are seconds since 1970. What does not apply (the next probe of a closed circuit) has no line.
 
 use std::collections::BTreeMap;
@@ -111,6 +111,8 @@ async fn scrape(state: AdminState) -> Answer {
     let mut registry = Registry::with_prefix("backstop");
     registry.sub_registry_with_prefix("endpoint").register_collector(Box::new(snapshot));
     registry.sub_registry_with_prefix("calls").register_collector(Box::new(Calls(state.engine.call_counts())));
+    let (turned_away, not_kept) = (state.intake.counts(), state.refused.lost());
+    registry.register_collector(Box::new(AtTheDoor { turned_away, not_kept }));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"))?;
@@ -163,6 +165,26 @@ impl Collector for Calls {
             ConstCounter::new(*number).encode(family.encode_family(&[("source", source.as_str())])?)?;
         }
         Ok(())
+    }
+}
+
+/// What became no event since the process began.
+#[derive(Debug)]
+struct AtTheDoor {
+    turned_away: BTreeMap<&'static str, u64>,
+    not_kept: u64,
+}
+
+impl Collector for AtTheDoor {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests that made no new event";
+        let mut family = encoder.encode_descriptor("turned_away", help, None, MetricType::Counter)?;
+        for (reason, count) in &self.turned_away {
+            ConstCounter::new(*count).encode(family.encode_family(&[("reason", *reason)])?)?;
+        }
+        let help = "Refused requests that were to be kept and could not be";
+        let family = encoder.encode_descriptor("refusals_not_kept", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.not_kept).encode(family)
     }
 }
 

@@ -21,6 +21,7 @@ mod health;
 mod keys;
 mod metrics;
 mod problem;
+pub mod refusals;
 mod replays;
 mod select;
 mod totals;
@@ -60,6 +61,8 @@ pub struct AdminState {
     pub engine: Engine,
     /// The counts of what the ingest listener turned away.
     pub intake: Arc<Intake>,
+    /// What was refused, and the way to take it in again.
+    pub refused: Arc<refusals::Readmission>,
     /// Who may ask.
     pub token: TokenHash,
     /// When this process began.
@@ -85,6 +88,8 @@ pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = 
         .or(totals::routes(state))
         .unify()
         .or(audit::routes(state))
+        .unify()
+        .or(refusals::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(authorized(state.token)).and(nouns);
     let beside = health::routes(state).or(metrics::routes(state)).unify();

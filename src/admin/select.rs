@@ -59,20 +59,31 @@ pub(super) fn listing<C: FromStr>(of: Of, pairs: Pairs, now: Timestamp) -> Resul
             _ => take(&mut selection, of, &name, value)?,
         }
     }
-    let newest_first = match order.as_deref() {
-        None | Some("newest") => true,
-        Some("oldest") => false,
-        Some(_) => return Err(Problem::parameter("order", "is `newest` or `oldest`")),
-    };
-    let limit = limit.map(|text| limit_of(&text)).transpose()?.unwrap_or(LIMIT_DEFAULT);
-    let wrong_cursor = |_| Problem::parameter("cursor", "is not the `next` of an earlier page of this list");
-    let after = cursor.map(|text| text.parse().map_err(wrong_cursor)).transpose()?;
+    let (newest_first, limit) = (newest_first(order.as_deref())?, self::limit(limit.as_deref())?);
+    let after = cursor.as_deref().map(self::cursor).transpose()?;
     Ok(Query { filter: filter(of, &selection, now)?, after, newest_first, limit })
 }
 
-fn limit_of(text: &str) -> Result<usize, Problem> {
+/// Whether a list begins with the newest: unless it is asked for otherwise.
+pub(super) fn newest_first(order: Option<&str>) -> Result<bool, Problem> {
+    match order {
+        None | Some("newest") => Ok(true),
+        Some("oldest") => Ok(false),
+        Some(_) => Err(Problem::parameter("order", "is `newest` or `oldest`")),
+    }
+}
+
+/// How long a list is.
+pub(super) fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else { return Ok(LIMIT_DEFAULT) };
     let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
     limit.ok_or_else(|| Problem::parameter("limit", "is a number from 1 to 1000"))
+}
+
+/// Where a list goes on.
+pub(super) fn cursor<C: FromStr>(text: &str) -> Result<C, Problem> {
+    let wrong = |_| Problem::parameter("cursor", "is not the `next` of an earlier page of this list");
+    text.parse().map_err(wrong)
 }
 
 fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<(), Problem> {

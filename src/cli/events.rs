@@ -159,7 +159,7 @@ fn excerpt(body: &Octets, cut: bool) -> String {
     }
 }
 
-fn octets(octets: &Octets) -> String {
+pub(super) fn octets(octets: &Octets) -> String {
     match octets {
         Octets::Text(text) => text.clone(),
         Octets::Binary { base64 } => format!("(base64) {base64}"),

@@ -16,6 +16,7 @@ mod failed;
 mod failures;
 mod filters;
 mod journal;
+mod refused;
 mod replay;
 mod send;
 mod serve;
@@ -56,6 +57,7 @@ enum Verb {
     Events(events::ListArgs),
     Event(events::ShowArgs),
     Failed(failed::Args),
+    Refused(refused::Args),
     Failures(failures::Args),
     Replay(Box<replay::Args>),
     Replays(replay::ListArgs),
@@ -94,6 +96,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Events(args) => events::list(&args, config).await,
         Verb::Event(args) => events::show(&args, config).await,
         Verb::Failed(args) => failed::run(&args, config).await,
+        Verb::Refused(args) => refused::run(&args, config).await,
         Verb::Failures(args) => failures::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Replays(args) => replay::list(&args, config).await,

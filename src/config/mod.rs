@@ -13,6 +13,7 @@
 mod endpoints;
 mod flow;
 mod raw;
+mod refusals;
 mod report;
 mod routes;
 mod scalar;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 
 pub use self::raw::{Env, ReadFile};
 use self::raw::{Input, Table};
+pub use self::refusals::RefusalLimits;
 pub use self::report::{ConfigErrors, Problem};
 use self::routes::Named;
 use crate::core::endpoint::Endpoint;
@@ -46,6 +48,8 @@ pub struct Config {
     pub admin: Admin,
     /// The durable store.
     pub journal: JournalConfig,
+    /// How much is kept of requests that became no event.
+    pub refusals: RefusalLimits,
     /// Limits over all deliveries.
     pub delivery: DeliveryLimits,
     /// What is logged, and how.
@@ -174,13 +178,14 @@ impl Config {
         let journal = JournalConfig::read(root.table("journal"));
         let admin = Admin::read(root.table("admin"), &server, &journal);
         let delivery = DeliveryLimits::read(root.table("delivery"));
+        let refusals = RefusalLimits::read(root.table("refusals"));
         let log = Log::read(root.table("log"));
         let named = Named { sources: root.table("sources"), endpoints: root.table("endpoints") };
         let sources = sources::read(&named.sources, journal.segment_bytes);
         let endpoints = endpoints::read(&named.endpoints);
         let (routes, warnings) = routes::read(&mut root, &named);
         root.done();
-        Self { server, admin, journal, delivery, log, sources, endpoints, routes, warnings }
+        Self { server, admin, journal, refusals, delivery, log, sources, endpoints, routes, warnings }
     }
 }
 
@@ -191,6 +196,7 @@ impl fmt::Debug for Config {
             .field("server", &self.server)
             .field("admin", &self.admin)
             .field("journal", &self.journal)
+            .field("refusals", &self.refusals)
             .field("delivery", &self.delivery)
             .field("log", &self.log)
             .field("sources", &self.sources.iter().map(|source| &source.name).collect::<Vec<_>>())

@@ -17,6 +17,10 @@ pub struct EventId(u128);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplayId(u128);
 
+/// One refused request that was kept: `ref_` and 26 characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefusalId(u128);
+
 /// One event to one endpoint: `dlv_`, the event's 26 characters, `_` and the slot.
 ///
 /// Slots count up from 0 in routing order; a replay appends new ones. Sorts by event, then slot.
@@ -72,6 +76,11 @@ impl IdSource {
     /// The next replay id.
     pub fn replay(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> ReplayId {
         ReplayId(self.next(now, rng))
+    }
+
+    /// The next refused request's id.
+    pub fn refusal(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> RefusalId {
+        RefusalId(self.next(now, rng))
     }
 }
 
@@ -136,6 +145,20 @@ impl ReplayId {
     }
 }
 
+impl RefusalId {
+    /// The id with this number.
+    #[must_use]
+    pub const fn from_u128(number: u128) -> Self {
+        Self(number)
+    }
+
+    /// The id's number.
+    #[must_use]
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
 /// 128 bits as 26 characters of Crockford's base32, most significant first.
 fn encode(number: u128) -> String {
     let digit = |index: usize| {
@@ -173,6 +196,12 @@ impl fmt::Display for ReplayId {
     }
 }
 
+impl fmt::Display for RefusalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ref_{}", encode(self.0))
+    }
+}
+
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "dlv_{}_{}", encode(self.event.0), self.slot)
@@ -190,6 +219,13 @@ impl FromStr for ReplayId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
         decode_after("rpl_", text, "a replay id: rpl_ and 26 characters").map(Self)
+    }
+}
+
+impl FromStr for RefusalId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        decode_after("ref_", text, "a refused request's id: ref_ and 26 characters").map(Self)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod mutant;
 pub mod name;
 pub mod rate;
+pub mod refused;
 pub mod replay;
 pub mod retry;
 pub mod route;

@@ -292,10 +292,10 @@ impl Writer {
                     let id = event.id;
                     replies.push(match receipt {
                         // The place is free before the sender knows, here and below: it may come again at once.
-                        Receipt::Duplicate(first) => (reply, Accepted { id: first, duplicate: true }),
+                        Receipt::Duplicate(first) => (reply, Accepted { id: first, duplicate: Some(event) }),
                         _ => {
                             accepted.push((event, slot));
-                            (reply, Accepted { id, duplicate: false })
+                            (reply, Accepted { id, duplicate: None })
                         }
                     });
                 }
@@ -354,6 +354,6 @@ impl Writer {
 
 /// A mutant's doing: the sender is told, and somebody who is not there hears of the commit.
 fn answer_early(id: EventId, reply: AcceptReply) -> AcceptReply {
-    let _heard = reply.send(Ok(Accepted { id, duplicate: false })).is_ok();
+    let _heard = reply.send(Ok(Accepted { id, duplicate: None })).is_ok();
     oneshot::channel().0
 }

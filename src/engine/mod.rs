@@ -163,12 +163,12 @@ pub enum Health {
 }
 
 /// An accepted event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// Its id; for a duplicate the first one's.
     pub id: EventId,
-    /// Whether it was there already.
-    pub duplicate: bool,
+    /// Of a duplicate, what was sent again; the id in it is nobody's.
+    pub duplicate: Option<Arc<Event>>,
 }
 
 /// What became of a page of deliveries that were to be cancelled.

@@ -46,7 +46,7 @@ impl Template {
     }
 
     /// The answer. A duplicate's is the first one's, but for a header.
-    pub(super) fn response(&self, accepted: Accepted) -> Response {
+    pub(super) fn response(&self, accepted: &Accepted) -> Response {
         let id = accepted.id;
         let body = match &self.body {
             Body::Id => Bytes::from(format!("{{\"id\":\"{id}\"}}")),
@@ -60,7 +60,7 @@ impl Template {
         if typed {
             headers.insert(CONTENT_TYPE, self.content_type.clone());
         }
-        if accepted.duplicate {
+        if accepted.duplicate.is_some() {
             headers.insert(DUPLICATE, HeaderValue::from_static("true"));
         }
         response

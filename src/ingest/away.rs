@@ -9,6 +9,7 @@ use serde_json::Value;
 use warp::reply::Response;
 
 use super::headers::HEADERS_KEPT_MAX_BYTES;
+use crate::core::refused::Why;
 use crate::core::source::Refusal;
 use crate::engine::NotAccepted;
 use crate::problem;
@@ -47,6 +48,21 @@ impl Away {
             Self::Slow { .. } | Self::BrokenOff => Turned::Slow,
             Self::Refused(_) => Turned::Unreadable,
             Self::NotAccepted(_) => Turned::Unavailable,
+        }
+    }
+
+    /// As what it is kept, if it is: where the request itself is at fault, and was there.
+    pub(super) const fn why(&self) -> Option<Why> {
+        match self {
+            Self::Headers => Some(Why::HeadersTooLarge),
+            Self::TooLarge { .. } => Some(Why::TooLarge),
+            Self::Refused(_) => Some(Why::Malformed),
+            Self::Nothing
+            | Self::UnknownSource
+            | Self::Method { .. }
+            | Self::Slow { .. }
+            | Self::BrokenOff
+            | Self::NotAccepted(_) => None,
         }
     }
 

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 
 use super::away::Away;
+use crate::core::refused::BODY_KEPT_MAX_BYTES;
 
 /// Most bytes set aside on the word of a Content-Length alone.
 const TRUSTED_MAX_BYTES: usize = 64 << 10;
@@ -27,6 +28,25 @@ pub(super) struct Arriving<S> {
     declared_bytes: Option<u64>,
     /// The sender holds the body back until it is asked for.
     held_back: bool,
+    /// What has arrived of it.
+    body: BytesMut,
+}
+
+/// What was seen of a body that is not wanted.
+pub(super) struct Rest {
+    /// Its beginning, of at most [`BODY_KEPT_MAX_BYTES`].
+    pub(super) body: Bytes,
+    /// Its length, if its end was seen or its sender named it.
+    pub(super) body_bytes: Option<u64>,
+}
+
+impl Rest {
+    /// A body that was read to its end, as far as it is kept. A slice of it must not hold on to more.
+    pub(super) fn whole(body: &Bytes) -> Self {
+        let kept = body.len().min(BODY_KEPT_MAX_BYTES);
+        let part = Bytes::copy_from_slice(body.get(..kept).unwrap_or_default());
+        Self { body: part, body_bytes: u64::try_from(body.len()).ok() }
+    }
 }
 
 impl<S, B, E> Arriving<S>
@@ -41,6 +61,7 @@ where
             stream: Box::pin(stream),
             declared_bytes: declared.and_then(|value| value.parse().ok()),
             held_back: headers.contains_key(EXPECT),
+            body: BytesMut::new(),
         }
     }
 
@@ -58,33 +79,53 @@ where
 
     async fn read_to_end(&mut self, max_bytes: usize) -> Result<Bytes, Away> {
         let declared = self.declared_bytes.and_then(|declared| usize::try_from(declared).ok()).unwrap_or(0);
-        let mut body = BytesMut::with_capacity(declared.min(TRUSTED_MAX_BYTES));
+        self.body.reserve(declared.min(TRUSTED_MAX_BYTES));
         while let Some(chunk) = self.stream.next().await {
             let chunk = chunk.map_err(|_| Away::BrokenOff)?;
-            if chunk.remaining() > max_bytes - body.len() {
+            let fits = chunk.remaining() <= max_bytes - self.body.len();
+            self.body.put(chunk);
+            if !fits {
                 return Err(Away::TooLarge { max_bytes });
             }
-            body.put(chunk);
         }
-        Ok(body.freeze())
+        Ok(std::mem::take(&mut self.body).freeze())
     }
 
-    /// Reads on in the background, within limits, and throws it away.
+    /// Reads on in the background, within limits, and throws away what is not to be kept; then `seen` is told.
     ///
     /// Closing a connection while its sender still writes resets it, and the sender may see the reset
     /// instead of the answer. One that waits to be asked for its body is simply not asked.
-    pub(super) fn linger(mut self) {
+    pub(super) fn linger(mut self, seen: impl FnOnce(Rest) + Send + 'static) {
         if self.held_back {
-            return;
+            return seen(self.rest(None));
         }
-        let drain = async move {
-            let mut bytes = 0;
-            while bytes <= LINGER_MAX_BYTES
-                && let Some(Ok(chunk)) = self.stream.next().await
-            {
-                bytes += chunk.remaining();
+        tokio::spawn(async move {
+            let drained = tokio::time::timeout(LINGER_MAX, self.drain()).await;
+            seen(self.rest(drained.unwrap_or(None)));
+        });
+    }
+
+    /// The whole body's length, if it ends within limits.
+    async fn drain(&mut self) -> Option<u64> {
+        let mut bytes = self.body.len();
+        while bytes <= LINGER_MAX_BYTES {
+            match self.stream.next().await {
+                None => return u64::try_from(bytes).ok(),
+                Some(Err(_)) => return None,
+                Some(Ok(chunk)) => {
+                    bytes += chunk.remaining();
+                    let room = BODY_KEPT_MAX_BYTES.saturating_sub(self.body.len());
+                    self.body.put(chunk.take(room));
+                }
             }
-        };
-        tokio::spawn(tokio::time::timeout(LINGER_MAX, drain));
+        }
+        None
+    }
+
+    /// What was seen, where its end was seen after `bytes`.
+    fn rest(self, bytes: Option<u64>) -> Rest {
+        let declared = self.declared_bytes;
+        let Rest { body, .. } = Rest::whole(&self.body.freeze());
+        Rest { body, body_bytes: bytes.or(declared) }
     }
 }

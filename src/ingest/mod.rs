@@ -3,7 +3,8 @@
 //! Promises: a 2xx leaves only after [`Engine::accept`] has said that the event is durable; the body is
 //! kept byte for byte, JSON or not; a source's cap and deadline hold however the body comes; whatever is
 //! turned away is answered with a problem (RFC 9457), counted in [`Intake`] and logged at debug, without
-//! its body. Besides: `GET /livez` and `GET /readyz`, for whoever watches the process.
+//! its body. What a known source refuses for what it is, and every duplicate, is handed to [`Refusals`], which
+//! nothing here waits for. Besides: `GET /livez` and `GET /readyz`, for whoever watches the process.
 //!
 //! Absent: verification of the sender (later, between reading the body and admitting it), routing and
 //! duplicates (the engine's), sockets (the listener's).
@@ -28,14 +29,17 @@ use http::{HeaderMap, Method};
 use warp::reply::Response;
 use warp::{Filter, Reply as _};
 
-use crate::core::event::{Draft, Header};
+use crate::core::event::{Draft, Event, Header};
+use crate::core::id::EventId;
 use crate::core::name::Name;
+use crate::core::refused::{Refused, Why};
 use crate::core::source::{Fields, Refusal, Source};
 use crate::engine::{Engine, Health, NotAccepted};
+use crate::journal::refused::Refusals;
 use crate::telemetry::{Intake, Turned};
 use ack::Template;
 use away::Away;
-use body::Arriving;
+use body::{Arriving, Rest};
 use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;
 
@@ -48,6 +52,7 @@ struct Door {
     sources: HashMap<Name, Arc<Entrance>>,
     engine: Engine,
     intake: Arc<Intake>,
+    refusals: Refusals,
 }
 
 /// One source's way in.
@@ -69,10 +74,11 @@ pub fn filter(
     sources: Vec<Source>,
     engine: Engine,
     intake: Arc<Intake>,
+    refusals: Refusals,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let entrance =
         |source: Source| (source.name.clone(), Arc::new(Entrance { ack: Template::new(&source.ack), source }));
-    let door = Arc::new(Door { sources: sources.into_iter().map(entrance).collect(), engine, intake });
+    let door = Arc::new(Door { sources: sources.into_iter().map(entrance).collect(), engine, intake, refusals });
     let at_door = warp::any().map(move || Arc::clone(&door));
     let events = warp::path!("in" / String)
         .and(at_door.clone())
@@ -123,27 +129,84 @@ impl Door {
         B: Buf + Send,
         E: Send,
     {
-        let Request { method, headers, body: mut arriving, .. } = request;
+        let Request { method, headers, peer, body: mut arriving } = request;
         let (entrance, headers) = match self.look(source, &method, &headers) {
             Ok(looked) => looked,
             Err(away) => {
-                arriving.linger();
+                let refuse = self.refuser(source, peer, Vec::new(), &away);
+                arriving.linger(|rest| refuse.map_or((), |refuse| refuse.keep(rest)));
                 return Err(away);
             }
         };
-        let Source { body_max_bytes, body_timeout, .. } = entrance.source;
+        let Source { body_max_bytes, body_timeout, strict, .. } = entrance.source;
         let unheard = Unheard { intake: &self.intake };
         let read = arriving.read(body_max_bytes, body_timeout).await;
         unheard.heard();
-        if matches!(read, Err(Away::TooLarge { .. })) {
-            arriving.linger();
-        }
-        let draft = entrance.draft(headers, read?).await?;
+        let body = match read {
+            Ok(body) => body,
+            Err(away) => {
+                if matches!(away, Away::TooLarge { .. }) {
+                    let refuse = self.refuser(source, peer, headers, &away);
+                    arriving.linger(|rest| refuse.map_or((), |refuse| refuse.keep(rest)));
+                }
+                return Err(away);
+            }
+        };
+        // Only a strict source refuses what it has read.
+        let spare = (strict && self.refusals.is_on()).then(|| (headers.clone(), body.clone()));
+        let draft = match entrance.draft(headers, body).await {
+            Ok(draft) => draft,
+            Err(away) => {
+                if let Some((headers, body)) = spare
+                    && let Some(refuse) = self.refuser(source, peer, headers, &away)
+                {
+                    refuse.keep(Rest::whole(&body));
+                }
+                return Err(away);
+            }
+        };
         let accepted = self.engine.accept(draft).await.map_err(Away::NotAccepted)?;
-        if accepted.duplicate {
+        if let Some(again) = &accepted.duplicate {
             self.intake.note(Turned::Duplicate);
+            self.keep_duplicate(again, accepted.id, peer);
         }
-        Ok(entrance.ack.response(accepted))
+        Ok(entrance.ack.response(&accepted))
+    }
+
+    /// What will keep a request that is turned away, if it is of the kind that is kept.
+    fn refuser(&self, source: &str, peer: Option<SocketAddr>, headers: Vec<Header>, away: &Away) -> Option<Refuser> {
+        let why = away.why().filter(|_| self.refusals.is_on())?;
+        let (source, _) = self.sources.get_key_value(source)?;
+        let refused = Refused {
+            at: self.engine.now(),
+            source: source.clone(),
+            why,
+            detail: away.to_string(),
+            first: None,
+            peer: peer.map(|peer| peer.to_string()),
+            headers,
+            body: Bytes::new(),
+            body_bytes: None,
+        };
+        Some(Refuser { refused, refusals: self.refusals.clone() })
+    }
+
+    fn keep_duplicate(&self, again: &Event, first: EventId, peer: Option<SocketAddr>) {
+        if !self.refusals.is_on() {
+            return;
+        }
+        let Rest { body, body_bytes } = Rest::whole(&again.draft.body);
+        self.refusals.note(Refused {
+            at: again.received_at,
+            source: again.draft.source.clone(),
+            why: Why::Duplicate,
+            detail: format!("the same event was there already: {first}"),
+            first: Some(first),
+            peer: peer.map(|peer| peer.to_string()),
+            headers: again.draft.headers.clone(),
+            body,
+            body_bytes,
+        });
     }
 
     /// What can be said of a request before its body: which source it is for, and the headers to keep.
@@ -175,20 +238,46 @@ impl Entrance {
     /// The event in a request, by the source's rules.
     async fn draft(self: &Arc<Self>, headers: Vec<Header>, body: Bytes) -> Result<Draft, Away> {
         let admitted = if body.len() <= INLINE_MAX_BYTES {
-            self.admit(headers, body)
+            admit(&self.source, headers, body)
         } else {
             let entrance = Arc::clone(self);
-            let admitting = tokio::task::spawn_blocking(move || entrance.admit(headers, body));
+            let admitting = tokio::task::spawn_blocking(move || admit(&entrance.source, headers, body));
             // It ends without a result only if the runtime is shutting down.
             admitting.await.map_err(|_| Away::NotAccepted(NotAccepted::Stopping))?
         };
         admitted.map_err(Away::Refused)
     }
+}
 
-    fn admit(&self, headers: Vec<Header>, body: Bytes) -> Result<Draft, Refusal> {
-        let json = Json::read(&self.source, &body);
-        self.source.admit(json.as_ref().map(|json| json as &dyn Fields), headers, body)
+/// A request that is turned away, to be kept once its body was seen.
+struct Refuser {
+    refused: Refused,
+    refusals: Refusals,
+}
+
+impl Refuser {
+    fn keep(self, Rest { body, body_bytes }: Rest) {
+        self.refusals.note(Refused { body, body_bytes, ..self.refused });
     }
+}
+
+/// Reads requests that were kept by the rules that their sources have now; what is wrong, in words.
+pub fn reader(sources: &[Source]) -> impl Fn(&Name, Vec<Header>, Bytes) -> Result<Draft, String> + use<> {
+    let sources: HashMap<Name, Source> = sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
+    move |name, headers, body| {
+        let source = sources.get(name).ok_or_else(|| format!("the config has no source `{name}`"))?;
+        let max_bytes = source.body_max_bytes;
+        if body.len() > max_bytes {
+            return Err(Away::TooLarge { max_bytes }.to_string());
+        }
+        admit(source, headers, body).map_err(|refusal| refusal.to_string())
+    }
+}
+
+/// The event in a request, by its source's rules.
+fn admit(source: &Source, headers: Vec<Header>, body: Bytes) -> Result<Draft, Refusal> {
+    let json = Json::read(source, &body);
+    source.admit(json.as_ref().map(|json| json as &dyn Fields), headers, body)
 }
 
 /// Counts a request whose sender went away before its body was there: then nobody is left to answer.

@@ -22,6 +22,7 @@ pub mod log;
 pub mod memory;
 mod query;
 pub mod record;
+pub mod refused;
 mod sled;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backstop::admin::auth::Token;
+use backstop::admin::refusals::Readmission;
 use backstop::admin::{AdminState, routes};
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::breaker::BreakerPolicy;
@@ -21,10 +22,13 @@ use backstop::core::retry::RetryPolicy;
 use backstop::core::route::{Route, RouteTable};
 use backstop::core::scheduler::Limits;
 use backstop::core::sign::{Secret, Signing};
+use backstop::core::source::{Ack, DedupRule, Source};
 use backstop::core::timestamp::Timestamp;
 use backstop::core::window::Concurrency;
 use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
+use backstop::ingest::reader;
 use backstop::journal::memory::MemoryJournal;
+use backstop::journal::refused::{self, Refusals};
 use backstop::telemetry::Intake;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
@@ -114,6 +118,23 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
     }
 }
 
+/// The source `flyflow` as it is now: strict about the type, an equal body is a duplicate.
+fn strict() -> Source {
+    Source {
+        name: name("flyflow"),
+        type_pointer: Some("/event_type".to_owned()),
+        key_pointer: None,
+        time_pointer: None,
+        strict: true,
+        dedup: DedupRule::Fields { pointers: vec![], body: true },
+        dedup_window: LONG,
+        body_max_bytes: 1000,
+        body_timeout: LONG,
+        lifecycle: None,
+        ack: Ack { status: 202, body: None, content_type: "application/json".to_owned() },
+    }
+}
+
 /// An endpoint whose flow is limited in the way of its name.
 fn fragile(text: &str) -> Endpoint {
     let plain = endpoint(text);
@@ -145,6 +166,8 @@ pub(crate) fn draft(event_type: &str, key: &str, body: impl Into<Bytes>) -> Draf
 pub(crate) struct Gateway {
     pub(crate) engine: Engine,
     pub(crate) intake: Arc<Intake>,
+    pub(crate) refusals: Refusals,
+    _folder: tempfile::TempDir,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) slow: Arc<Semaphore>,
     pub(crate) address: SocketAddr,
@@ -236,13 +259,17 @@ impl Gateway {
         })
         .unwrap();
         let intake = Arc::new(Intake::default());
+        let folder = tempfile::tempdir().unwrap();
+        let kept = refused::Limits { count_max: 100, bytes_max: 8 << 20 };
+        let refusals = Refusals::open(&folder.path().join("refused"), kept, 7).unwrap();
         let state = AdminState {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
+            refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
             token: Token::new(TOKEN).unwrap().hash(),
             started_at: Timestamp::from_millis(NOW),
         };
-        Self { engine, intake, clock, slow, address: serve(state).await }
+        Self { engine, intake, clock, slow, refusals, _folder: folder, address: serve(state).await }
     }
 
     pub(crate) async fn accept(&self, event_type: &str, key: &str) -> String {

@@ -10,6 +10,7 @@ mod gaps;
 mod gateway;
 mod keys;
 mod metrics;
+mod refusals;
 mod replays;
 mod standing;
 mod waits;

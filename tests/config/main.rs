@@ -121,6 +121,7 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[admin]\nqqqqqq = 1",
         "[journal]\nqqqqqq = 1",
         "[delivery]\nqqqqqq = 1",
+        "[refusals]\nqqqqqq = 1",
         "[log]\nqqqqqq = 1",
         "[sources.a]\nqqqqqq = 1",
         "[sources.a]\ndedup = { body = true, qqqqqq = 1 }",

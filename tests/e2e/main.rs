@@ -14,6 +14,7 @@ mod journal;
 mod lines;
 mod missed;
 mod place;
+mod refused;
 mod restart;
 mod room;
 mod secrets;

@@ -24,7 +24,7 @@ async fn nothing_is_acknowledged_or_sent_before_the_commit_returned() {
         assert_eq!(world.sent(), []);
         process.disk.release();
         let Accepted { id, duplicate } = within(accept).await.unwrap();
-        assert!(!duplicate);
+        assert_eq!(duplicate, None);
         process.next().await.answer(200);
         process.ended(id.delivery(0)).await;
         let first = id.delivery(0);

@@ -19,7 +19,7 @@ use crate::core::standing::Standing;
 use crate::core::timestamp::{Timestamp, duration_millis};
 use crate::journal;
 
-fn headers(headers: &[event::Header]) -> Vec<(String, Octets)> {
+pub(super) fn headers(headers: &[event::Header]) -> Vec<(String, Octets)> {
     headers.iter().map(|header| (header.name.clone(), Octets::from(&header.value[..]))).collect()
 }
 
