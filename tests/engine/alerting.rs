@@ -155,6 +155,28 @@ async fn a_circuit_that_opens_and_closes_is_told() {
     assert_eq!(brief(&world.memory)[1..], [brief_of("endpoint.circuit_closed", "crm")]);
 }
 
+#[tokio::test]
+async fn who_heard_of_an_open_circuit_hears_of_its_end_though_an_alert_was_the_probe() {
+    let world = World::new();
+    let mut setup = fatal(&["crm", "bill"]);
+    let breaker = Some(BreakerPolicy { failures: 1, ..BreakerPolicy::default() });
+    // With one at a time there is no ramp to climb.
+    setup.endpoints[0] = Endpoint { breaker, retry: setup.endpoints[0].retry.clone(), ..endpoint("crm", 1) };
+    let mut process = world.start(setup);
+    let id = process.accept("crm").await.delivery(0);
+    process.take(id).await.answer(500);
+    until_told(&process, 2).await;
+    within(process.engine.pause(&name("ops"), "")).await.unwrap();
+    until_told(&process, 3).await;
+    let (paused, _) = told(&world.memory).remove(2);
+    assert_eq!(paused.draft.endpoints, [name("crm"), name("bill")]);
+    world.pass(Duration::from_secs(3600));
+    process.lane_until("crm", |lane| lane.in_flight == 1).await;
+    process.take(paused.id.delivery(0)).await.answer(200);
+    until_told(&process, 4).await;
+    assert_eq!(brief(&world.memory)[3..], [brief_of("endpoint.circuit_closed", "crm")]);
+}
+
 /// Neither the death of an alert's delivery nor the circuit that it opens is told, though somebody would hear it.
 #[tokio::test]
 async fn alerts_cause_no_alerts() {

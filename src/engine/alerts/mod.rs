@@ -2,7 +2,7 @@
 //!
 //! The driver notes facts once they are committed ([`Alerts`]), and a task tells them ([`Herald`]). Promises: an
 //! alert never causes an alert, neither by its delivery nor by the circuit that this opens; an endpoint is not told
-//! of itself; of a kind and an endpoint a few a minute are told singly and the rest as one. How endpoints stand is
+//! of itself; who was told that a circuit opened is told that it closed; of a kind and an endpoint a few a minute are told singly and the rest as one. How endpoints stand is
 //! looked at again at every start. What a crash can lose: that a delivery died or a circuit closed just before it;
 //! the list of failures and the standing have that all the same.
 //!
@@ -22,6 +22,7 @@ pub use self::body::Body;
 pub(super) use self::herald::Herald;
 use super::{Clock, Health, read_blocking, supervise};
 use crate::core::alert::{Alert, AlertKind, Damper, of_standing};
+use crate::core::breaker::Circuit;
 use crate::core::delivery::{Delivery, Step};
 use crate::core::event::EventHead;
 use crate::core::id::DeliveryId;
@@ -80,6 +81,8 @@ struct Task {
     load: Arc<Load>,
     damper: Damper,
     known: BTreeMap<Name, Standing>,
+    /// Endpoints of whose open circuit was told: only those are told of when it closes.
+    opened: BTreeSet<Name>,
 }
 
 impl Alerts {
@@ -90,7 +93,8 @@ impl Alerts {
             return Self { facts: None, load };
         }
         let (facts, noted) = mpsc::unbounded_channel();
-        let task = Task { parts, load: Arc::clone(&load), damper: Damper::default(), known: BTreeMap::new() };
+        let (known, opened) = (BTreeMap::new(), BTreeSet::new());
+        let task = Task { parts, load: Arc::clone(&load), damper: Damper::default(), known, opened };
         supervise("the alerts' task", health, async move {
             tokio::select! {
                 () = task.run(noted) => {}
@@ -133,6 +137,9 @@ impl Task {
         // What was not told before the last end is told now; the rest is told once only anyhow.
         for endpoint in self.parts.endpoints.clone() {
             let standing = self.parts.journal.standing(&endpoint);
+            if matches!(standing.circuit, Circuit::HalfOpen { .. }) {
+                self.opened.insert(endpoint.clone());
+            }
             self.stood(endpoint, standing, false).await;
         }
         let mut batch = Vec::with_capacity(FACTS_MAX);
@@ -180,7 +187,15 @@ impl Task {
         // What an operator wants came of no delivery.
         let by_operator = standing.pause.as_ref().is_some_and(|pause| pause.cause == PauseCause::Operator);
         for alert in of_standing(now, &endpoint, &before, &standing) {
-            if !by_alert || (alert.kind == AlertKind::Paused && by_operator) {
+            let is_meant = match alert.kind {
+                AlertKind::CircuitClosed => self.opened.remove(&endpoint),
+                AlertKind::Paused => !by_alert || by_operator,
+                _ => !by_alert,
+            };
+            if is_meant && alert.kind == AlertKind::CircuitOpened {
+                self.opened.insert(endpoint.clone());
+            }
+            if is_meant {
                 self.tell(&alert).await;
             }
         }
