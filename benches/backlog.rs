@@ -125,6 +125,7 @@ impl Bench {
             endpoints,
             routes: RouteTable::new(vec![Route { source: None, types: vec![], endpoints: names }]),
             lifecycles: vec![],
+            retention: backstop::core::retention::Retention::default(),
             // As the config's defaults.
             limits: Limits { active_max: ACTIVE_MAX, ordered_max: 20_000, in_flight_max: 1024 },
             recent_max_bytes: 64 << 20,

@@ -81,6 +81,7 @@ fn engine(folder: &std::path::Path) -> Engine {
         endpoints: vec![],
         routes: RouteTable::default(),
         lifecycles: vec![],
+        retention: backstop::core::retention::Retention::default(),
         limits: Limits { active_max: 1000, ordered_max: 1000, in_flight_max: 256 },
         recent_max_bytes: 64 << 20,
         accept_queue_max: 4096,

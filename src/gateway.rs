@@ -120,6 +120,7 @@ impl Gateway {
             endpoints: config.endpoints,
             routes: config.routes,
             lifecycles,
+            retention: config.retention,
             limits: Limits {
                 active_max: config.delivery.active_max_per_endpoint,
                 ordered_max: config.delivery.ordered_max_per_endpoint,

@@ -202,6 +202,7 @@ async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_ma
         endpoints: vec![],
         routes: RouteTable::default(),
         lifecycles: vec![],
+        retention: backstop::core::retention::Retention::default(),
         limits: Limits { active_max: 10, ordered_max: 1000, in_flight_max: 10 },
         recent_max_bytes: 1 << 20,
         accept_queue_max,

@@ -26,6 +26,10 @@ struct Witness {
     rng: fastrand::Rng,
     tried: BTreeSet<Vec<u8>>,
     kept: Records,
+    /// What stands before this may be gone.
+    cut_to: Position,
+    /// Whether it cuts at all.
+    cuts: bool,
     next: u64,
 }
 
@@ -44,7 +48,7 @@ fn open(disk: Arc<dyn Disk>, from: Position) -> io::Result<(Log, Findings, Recor
 impl Witness {
     fn new(seed: u64) -> Self {
         let (tried, kept) = (BTreeSet::new(), Records::new());
-        Self { rng: fastrand::Rng::with_seed(seed), tried, kept, next: 0 }
+        Self { rng: fastrand::Rng::with_seed(seed), tried, kept, cut_to: Position::NONE, cuts: false, next: 0 }
     }
 
     /// One to four payloads, each unlike every other; some larger than a sector, few larger than a segment.
@@ -76,10 +80,28 @@ impl Witness {
         Ok(())
     }
 
+    /// Cuts the log somewhere, or has it turn to a new segment.
+    fn cut(&mut self, log: &Log) -> io::Result<()> {
+        if self.rng.bool() {
+            log.turn();
+            return Ok(());
+        }
+        let places: Vec<Position> = self.kept.keys().copied().chain([log.end()]).collect();
+        let to = places[self.rng.usize(..places.len())];
+        self.cut_to = self.cut_to.max(to);
+        log.cut(to)?;
+        for (place, payload) in &self.kept {
+            let read = log.read(*place)?;
+            assert!(read.as_deref() == Some(&payload[..]) || (read.is_none() && *place < self.cut_to));
+        }
+        Ok(())
+    }
+
     /// Everything kept is there, and nothing that nobody appended. What is there now is kept from now on.
     fn check(&mut self, log: &Log, seen: &Records) {
         for (place, payload) in &self.kept {
-            assert_eq!(seen.get(place), Some(payload), "lost what stood at {place:?}");
+            let is_cut = *place < self.cut_to && !seen.contains_key(place);
+            assert!(is_cut || seen.get(place) == Some(payload), "lost what stood at {place:?}");
         }
         for (place, payload) in seen {
             assert!(self.tried.contains(payload), "nobody appended what stands at {place:?}");
@@ -99,7 +121,8 @@ fn live(witness: &mut Witness, disk: &SimDisk, as_seen: &Arc<dyn Disk>, groups: 
     };
     witness.check(&log, &seen);
     for _ in 0..groups {
-        if witness.append(&log).is_err() {
+        let cut = if witness.cuts && witness.rng.u8(..3) == 0 { witness.cut(&log) } else { Ok(()) };
+        if cut.is_err() || witness.append(&log).is_err() {
             assert!(disk.is_dead());
             break;
         }
@@ -111,7 +134,7 @@ fn live(witness: &mut Witness, disk: &SimDisk, as_seen: &Arc<dyn Disk>, groups: 
 fn crash(seed: u64, dies_at: u64, wrap: fn(SimDisk) -> Arc<dyn Disk>) {
     let disk = SimDisk::new(seed ^ dies_at << 32);
     let as_seen = wrap(disk.clone());
-    let mut witness = Witness::new(seed);
+    let mut witness = Witness { cuts: true, ..Witness::new(seed) };
     disk.die_after(dies_at);
     live(&mut witness, &disk, &as_seen, 6);
     for _ in 0..4 {
@@ -136,7 +159,7 @@ fn crash(seed: u64, dies_at: u64, wrap: fn(SimDisk) -> Arc<dyn Disk>) {
 fn operations(seed: u64) -> u64 {
     let disk = SimDisk::new(seed);
     let as_seen: Arc<dyn Disk> = Arc::new(disk.clone());
-    live(&mut Witness::new(seed), &disk, &as_seen, 6);
+    live(&mut Witness { cuts: true, ..Witness::new(seed) }, &disk, &as_seen, 6);
     disk.operations()
 }
 

@@ -18,10 +18,12 @@ use backstop::core::filter::{Filter, Pick};
 use backstop::core::id::{DeliveryId, EventId, ReplayId};
 use backstop::core::name::Name;
 use backstop::core::replay::{Hold, Replay, Skipped, Turn};
+use backstop::core::retention::Keep;
 use backstop::core::scheduler::Active;
 use backstop::core::timestamp::Timestamp;
 use backstop::journal::embedded::EmbeddedJournal;
 use backstop::journal::memory::MemoryJournal;
+use backstop::journal::retention::Sweep;
 use backstop::journal::{Advance, Change, Journal, Redelivery};
 use support::{Maker, accept, all_deliveries, all_events, assert_same, at, dedup, name};
 
@@ -36,6 +38,8 @@ struct World {
     replays: Vec<ReplayId>,
     /// How far the mark of the first endpoint has come.
     mark: EventId,
+    /// What sweeps gave back.
+    freed_bytes: u64,
 }
 
 impl World {
@@ -48,6 +52,7 @@ impl World {
             events,
             replays,
             mark: EventId::MIN,
+            freed_bytes: 0,
         }
     }
 
@@ -289,7 +294,29 @@ fn reopen(world: &mut World, journal: EmbeddedJournal, dir: &Path) -> EmbeddedJo
     journal
 }
 
-fn run(seed: u64) {
+/// A few steps of a sweep: what the embedded journal proposes is done in both.
+fn sweep(world: &mut World, journal: &EmbeddedJournal) {
+    let mut retention = support::retention(2000, 6000, &ENDPOINTS[..3]);
+    let small = Keep { bytes_max: Some(30_000), ..retention.default };
+    retention.sources.insert(name("other"), small);
+    let now = at(5000 + world.now_ms);
+    for _ in 0..world.below(60) {
+        match journal.sweep(&retention, now).unwrap() {
+            Sweep::Idle => return,
+            Sweep::Looked => {}
+            Sweep::Freed(bytes) => world.freed_bytes += bytes,
+            Sweep::Change(change) => {
+                // What happens meanwhile to the events that are about to go must not be lost.
+                let changes: Vec<Change> = (0..world.below(3)).map(|_| world.change()).chain([change]).collect();
+                let expected = world.model.commit(&changes).unwrap();
+                assert_eq!(journal.commit(&changes).unwrap(), expected, "{changes:#?}");
+            }
+        }
+    }
+}
+
+/// The walk of `seed`; the bytes of the log that sweeps gave back, and the events they let go of.
+fn run(seed: u64) -> (u64, u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::new(seed);
     let mut journal = support::open(dir.path());
@@ -307,6 +334,7 @@ fn run(seed: u64) {
                 world.mark = world.mark.max(world.tried_to(some));
                 journal.set_mark(&endpoints[0], world.mark);
             }
+            6..9 => sweep(&mut world, &journal),
             _ => {}
         }
         check_lists(&mut world, &journal);
@@ -321,14 +349,18 @@ fn run(seed: u64) {
     assert!(world.events.len() > 20 && !world.replays.is_empty(), "the walk goes somewhere");
     let blobs = std::fs::read_dir(dir.path().join("index/blobs")).map_or(0, Iterator::count);
     assert_eq!(blobs, 0, "no index value is so large that sled spills it");
+    (world.freed_bytes, world.model.counters().dropped)
 }
 
 /// Runs `seeds`, naming the one that fails.
 fn run_all(seeds: std::ops::Range<u64>) {
+    let (mut freed_bytes, mut dropped) = (0, 0);
     for seed in seeds {
-        let failed = std::panic::catch_unwind(|| run(seed)).is_err();
-        assert!(!failed, "seed {seed} fails");
+        let Ok(swept) = std::panic::catch_unwind(|| run(seed)) else { panic!("seed {seed} fails") };
+        freed_bytes += swept.0;
+        dropped += swept.1;
     }
+    assert!(freed_bytes > 500_000 && dropped > 20, "sweeps do something: {freed_bytes} bytes, {dropped} events");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use warp::reply::Response;
 use super::problem::{Answer, Problem, json};
 use super::select::{self, Of, Pairs};
 use super::{AdminState, GET, POST, deliveries, json_body, only, query, respond, see_through, wire, with};
-use crate::core::event::{Event, EventHead};
+use crate::core::event::Event;
 use crate::core::id::EventId;
 
 /// Attempts shown with one event, over all its deliveries; each delivery by itself shows more.
@@ -44,7 +44,7 @@ async fn show(id: String, state: AdminState) -> Answer {
         let mut room = ATTEMPTS_MAX;
         let shown = view.deliveries.iter().map(|delivery| deliveries::shown(journal, delivery, &mut room));
         let shown = shown.collect::<Result<Vec<_>, _>>()?;
-        Ok(Some((wire::Event::shown(&view.head, event.as_deref(), shown), view.deliveries)))
+        Ok(Some((wire::Event::shown(&view, event.as_deref(), shown), view.deliveries)))
     });
     let (mut event, deliveries) = found.await?.ok_or_else(missing)?;
     let waits = deliveries::waits(&state, &deliveries).await;
@@ -56,10 +56,12 @@ async fn show(id: String, state: AdminState) -> Answer {
 
 async fn body(id: String, state: AdminState) -> Answer {
     let id = parse(&id)?;
-    let found = state.engine.read(move |journal| Ok((journal.entry(id)?.map(|view| view.head), journal.event(id)?)));
+    let found =
+        state.engine.read(move |journal| Ok((journal.entry(id)?.map(|view| view.has_payload), journal.event(id)?)));
     match found.await? {
         (_, Some(event)) => Ok(raw(&event)),
-        (Some(EventHead { .. }), None) => {
+        (Some(false), None) => Err(Problem::new(StatusCode::GONE, "the event's body is no longer kept (retention)")),
+        (Some(true), None) => {
             Err(Problem::new(StatusCode::GONE, "the event's record was damaged on disk; its body is lost"))
         }
         (None, None) => Err(missing()),

@@ -118,6 +118,7 @@ impl From<NotDone> for Problem {
     fn from(not_done: NotDone) -> Self {
         let status = match &not_done {
             NotDone::Missing => StatusCode::NOT_FOUND,
+            NotDone::PayloadGone => StatusCode::GONE,
             NotDone::UnknownEndpoint(_) | NotDone::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             NotDone::InFlight | NotDone::Ended | NotDone::AlreadyScheduled => StatusCode::CONFLICT,
             NotDone::Journal(error) => return error.clone().into(),

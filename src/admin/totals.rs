@@ -1,28 +1,43 @@
 //! Totals: the running counters.
 
 use http::StatusCode;
-use warp::Filter;
+use warp::Filter as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::problem::{Answer, json};
 use super::{AdminState, GET, only, respond, wire, with};
+use crate::core::filter::Filter;
+use crate::core::timestamp::Timestamp;
+use crate::journal::{Held, Journal, JournalError, Query};
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     warp::path!("counters").and(only(GET)).and(with(state)).then(counters).map(respond).boxed()
 }
 
 async fn counters(state: AdminState) -> Answer {
-    let counters = state.engine.read(|journal| Ok(journal.counters())).await?;
+    let read = state.engine.read(|journal| Ok((journal.counters(), oldest(journal)?)));
+    let (counters, oldest) = read.await?;
+    let held = |held: &Held| wire::Held { events: held.events, bytes: held.bytes, live_bytes: held.live_bytes };
     let lanes = state.engine.lanes().await;
     let turned_away = state.intake.counts();
     let counters = wire::Counters {
         accepted: counters.accepted,
         unrouted: counters.unrouted,
+        dropped: counters.dropped,
+        sources: counters.sources.iter().map(|(name, it)| (name.to_string(), held(it))).collect(),
+        oldest_received_at: oldest.map(|at| at.to_string()),
+        freed_bytes: state.engine.freed_bytes(),
         endpoints: counters.endpoints.iter().map(|(name, tally)| (name.to_string(), tally.into())).collect(),
         in_flight: lanes.iter().map(|lane| lane.in_flight).sum(),
         started_at: state.started_at.to_string(),
         turned_away: turned_away.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
     };
     Ok(json(StatusCode::OK, &counters))
+}
+
+/// When the oldest event that is kept was received.
+fn oldest(journal: &dyn Journal) -> Result<Option<Timestamp>, JournalError> {
+    let page = journal.events(&Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 })?;
+    Ok(page.items.first().map(|view| view.head.received_at))
 }

@@ -58,6 +58,10 @@ pub struct Event {
     pub occurred_at: Option<String>,
     /// Length of the body.
     pub body_bytes: u32,
+    /// Whether headers, body and attempts are still kept; if not, retention has let go of them, and the event cannot
+    /// be replayed. Absent inside a delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_kept: Option<bool>,
     /// The sender's headers, in order. Only where one event is shown, and only if its record is intact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<(String, Octets)>>,
@@ -292,6 +296,17 @@ pub struct Tally {
     pub expired: u64,
 }
 
+/// What is held of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their bodies, as far as those are still kept.
+    pub bytes: u64,
+    /// Of those bytes, what deliveries still to be made need: retention leaves them alone.
+    pub live_bytes: u64,
+}
+
 /// Totals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
@@ -299,6 +314,18 @@ pub struct Counters {
     pub accepted: u64,
     /// Of those, routed nowhere.
     pub unrouted: u64,
+    /// Of those accepted, let go of by retention. They stay in every other count.
+    #[serde(default)]
+    pub dropped: u64,
+    /// What is held now, by source.
+    #[serde(default)]
+    pub sources: BTreeMap<String, Held>,
+    /// When the oldest event that is kept was received; `null` if there is none.
+    #[serde(default)]
+    pub oldest_received_at: Option<String>,
+    /// Bytes on disk that retention gave back since this process began.
+    #[serde(default)]
+    pub freed_bytes: u64,
     /// By endpoint, since the journal began.
     pub endpoints: BTreeMap<String, Tally>,
     /// Attempts on their way now.

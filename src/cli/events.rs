@@ -107,7 +107,12 @@ fn story(event: &Event) -> String {
         line("header", &format!("{name}: {}", octets(value)));
     }
     if event.headers.is_none() {
-        line("headers", "lost: the event's record was damaged on disk");
+        let why = if event.payload_kept == Some(false) {
+            "no longer kept (retention), nor are body and attempts"
+        } else {
+            "lost: the event's record was damaged on disk"
+        };
+        line("headers", why);
     }
     let deliveries = event.deliveries.as_deref().unwrap_or_default();
     if deliveries.is_empty() {

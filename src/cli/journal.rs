@@ -93,7 +93,7 @@ pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
 fn verify(settings: &Settings) -> Result<Found, Failure> {
     let Verified { findings, accepted } = EmbeddedJournal::verify(settings).map_err(failed)?;
     let found = look(settings)?;
-    let agrees = found.agrees && found.accepted == accepted;
+    let agrees = found.agrees && accepted.is_none_or(|accepted| found.accepted == accepted);
     Ok(Found {
         records: findings.records,
         cut_off: stretches(&findings.torn),

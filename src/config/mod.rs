@@ -6,7 +6,7 @@
 //! or a header may also be `file:<path>`. No secret's value is ever in an error or in `Debug`.
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
-//! texts, `sources`, `endpoints` (with `flow`) and `routes` their tables, `report` says what is wrong.
+//! texts, `sources`, `endpoints` (with `flow`), `retention` and `routes` their tables, `report` says what is wrong.
 //! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
 //! which is the journal's.
 
@@ -15,6 +15,7 @@ mod flow;
 mod raw;
 mod refusals;
 mod report;
+mod retention;
 mod routes;
 mod scalar;
 mod sources;
@@ -33,6 +34,7 @@ pub use self::refusals::RefusalLimits;
 pub use self::report::{ConfigErrors, Problem};
 use self::routes::Named;
 use crate::core::endpoint::Endpoint;
+use crate::core::retention::{Keep, Retention};
 use crate::core::route::RouteTable;
 use crate::core::source::Source;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where to, in the file's order. No two have one name.
     pub endpoints: Vec<Endpoint>,
+    /// How long events are kept, `[retention]` and each source's own.
+    pub retention: Retention,
     /// Which events go where; names only sources and endpoints that are here.
     pub routes: RouteTable,
     /// What is allowed but probably not meant.
@@ -181,11 +185,13 @@ impl Config {
         let refusals = RefusalLimits::read(root.table("refusals"));
         let log = Log::read(root.table("log"));
         let named = Named { sources: root.table("sources"), endpoints: root.table("endpoints") };
-        let sources = sources::read(&named.sources, journal.segment_bytes);
+        let keep = retention::keep(root.table("retention"), Keep::default(), journal.segment_bytes);
+        let (sources, keeps) = sources::read(&named.sources, journal.segment_bytes, keep);
         let endpoints = endpoints::read(&named.endpoints);
+        let retention = retention::all(keep, keeps, &endpoints);
         let (routes, warnings) = routes::read(&mut root, &named);
         root.done();
-        Self { server, admin, journal, refusals, delivery, log, sources, endpoints, routes, warnings }
+        Self { server, admin, journal, refusals, delivery, log, sources, endpoints, retention, routes, warnings }
     }
 }
 
@@ -201,6 +207,7 @@ impl fmt::Debug for Config {
             .field("log", &self.log)
             .field("sources", &self.sources.iter().map(|source| &source.name).collect::<Vec<_>>())
             .field("endpoints", &self.endpoints.iter().map(|endpoint| &endpoint.name).collect::<Vec<_>>())
+            .field("retention", &self.retention)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }

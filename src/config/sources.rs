@@ -1,11 +1,13 @@
 //! `[sources.<name>]`: who may send, from a preset or from nothing, each key set by hand winning.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::raw::{Table, Value};
-use super::scalar;
+use super::{retention, scalar};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
+use crate::core::retention::Keep;
 use crate::core::source::{ALERTS, Ack, DedupRule, Source};
 
 /// Largest body any source may accept, in bytes: what one delivery may hold in memory.
@@ -39,20 +41,27 @@ const FLYFLOW: Preset = Preset {
     dedup: &["/event_type", "/call_id", "/timestamp"],
 };
 
-/// Every source of the table, as far as their names are right.
-pub(super) fn read(table: &Table<'_>, segment_bytes: u64) -> Vec<Source> {
+/// Every source of the table, as far as their names are right, and how long those with a rule of their own keep.
+pub(super) fn read(table: &Table<'_>, segment_bytes: u64, keep: Keep) -> (Vec<Source>, BTreeMap<Name, Keep>) {
+    let mut keeps = BTreeMap::new();
     let named = |(text, value): (&str, Value<'_>)| match scalar::name(text) {
         Ok(name) if name.as_str() == ALERTS => {
             value.place.refuse("is the name of backstop's own events; choose another, and route this one as it is");
             None
         }
-        Ok(name) => value.table().map(|table| source(name, table, segment_bytes)),
+        Ok(name) => value.table().map(|mut table| {
+            if let Some(own) = table.get("retention").and_then(|value| value.table()) {
+                keeps.insert(name.clone(), retention::keep(own, keep, segment_bytes));
+            }
+            source(name, table, segment_bytes)
+        }),
         Err(message) => {
             value.place.refuse(message);
             None
         }
     };
-    table.entries().into_iter().filter_map(named).collect()
+    let sources = table.entries().into_iter().filter_map(named).collect();
+    (sources, keeps)
 }
 
 fn source(name: Name, mut table: Table<'_>, segment_bytes: u64) -> Source {

@@ -22,6 +22,7 @@ pub mod name;
 pub mod rate;
 pub mod refused;
 pub mod replay;
+pub mod retention;
 pub mod retry;
 pub mod route;
 pub mod scheduler;

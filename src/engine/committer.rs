@@ -169,6 +169,7 @@ impl Writer {
     /// Takes what waits into the group at hand, until that has so many. Waits for nothing.
     pub fn take_waiting(&mut self, at_most: usize) {
         while self.changes.len() < at_most
+            && !self.is_closed()
             && let Ok(request) = self.requests.try_recv()
         {
             self.add(request);
@@ -207,7 +208,7 @@ impl Writer {
         let mut bytes = 0;
         while let Some(request) = next {
             bytes += self.add(request);
-            let has_room = self.changes.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX;
+            let has_room = self.changes.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX && !self.is_closed();
             next = if has_room { self.next_of_group() } else { None };
         }
         true
@@ -235,6 +236,11 @@ impl Writer {
             }
         }
         None
+    }
+
+    /// Whether the group at hand takes nothing more: retention is the last of its batch.
+    fn is_closed(&self) -> bool {
+        matches!(self.changes.last(), Some(Change::Retain(_)))
     }
 
     fn add(&mut self, request: Request) -> usize {
@@ -321,8 +327,11 @@ impl Writer {
                     drop(slot);
                     let _heard = reply.send(Err(JournalError::Full(why.to_owned()))).is_ok();
                 }
-                // At the end nobody waits for room: what is not committed is done again after the restart.
-                Waiting::Commit(reply) if self.stopping => reply(Err(JournalError::Full(why.to_owned()))),
+                // At the end nobody waits for room: what is not committed is done again after the restart. Nor does
+                // retention, which looks again.
+                Waiting::Commit(reply) if self.stopping || matches!(change, Change::Retain(_)) => {
+                    reply(Err(JournalError::Full(why.to_owned())))
+                }
                 Waiting::Commit(reply) => {
                     self.changes.push(change);
                     self.waiting.push(Waiting::Commit(reply));

@@ -17,6 +17,7 @@ mod driver;
 mod recent;
 mod replayer;
 mod replays;
+mod sweeper;
 mod trial;
 mod walk;
 mod watching;
@@ -39,6 +40,7 @@ use crate::core::event::{Draft, Event, cut};
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
+use crate::core::retention::Retention;
 use crate::core::route::RouteTable;
 use crate::core::scheduler::{LaneView, Limits, Wait};
 use crate::core::standing::{NOTE_LEN_MAX, Pause, PauseCause};
@@ -49,6 +51,7 @@ use committer::Committer;
 use dispatcher::Command;
 use replayer::{Bell, Replayer};
 pub use replays::{Again, ReplayOrder};
+use sweeper::Sweeper;
 pub use trial::{COPIES_MAX, Trial, Tried};
 use walk::Map;
 use watching::Watching;
@@ -119,6 +122,8 @@ pub struct Parts {
     pub routes: RouteTable,
     /// How calls begin and end, by source, where somebody should watch over that.
     pub lifecycles: Vec<(Name, Lifecycle)>,
+    /// How long events are kept.
+    pub retention: Retention,
     /// Bounds of the scheduler.
     pub limits: Limits,
     /// Memory for events that were just accepted, in bytes.
@@ -147,6 +152,7 @@ struct Shared {
     /// Held while a replay is begun.
     opening: tokio::sync::Mutex<()>,
     transport: Arc<dyn Transport>,
+    sweeper: Sweeper,
     accept_slots: Arc<Semaphore>,
     health: watch::Sender<Health>,
 }
@@ -206,6 +212,8 @@ pub enum NotDone {
     InFlight,
     /// It has ended already.
     Ended,
+    /// Retention has let go of the event's body: there is nothing to deliver.
+    PayloadGone,
     /// A delivery of this event to this endpoint is waiting already.
     AlreadyScheduled,
     /// The request makes no sense, and why.
@@ -243,6 +251,7 @@ impl Engine {
             buckets: HashMap::new(),
         };
         let replayer = Replayer::start(replaying, Arc::clone(&bell), health.clone());
+        let sweeper = Sweeper::start(&parts, &committer, &health);
         let health_of_dispatcher = health.clone();
         let accept_slots = Arc::new(Semaphore::new(parts.accept_queue_max));
         let herald = Herald {
@@ -264,6 +273,7 @@ impl Engine {
             map,
             opening: tokio::sync::Mutex::new(()),
             transport: Arc::clone(&parts.transport),
+            sweeper,
             accept_slots,
             health,
         };
@@ -420,6 +430,12 @@ impl Engine {
         self.shared.journal.is_full()
     }
 
+    /// Bytes that retention gave back since the start.
+    #[must_use]
+    pub fn freed_bytes(&self) -> u64 {
+        self.shared.sweeper.freed_bytes()
+    }
+
     /// Now, by the engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -446,6 +462,7 @@ impl Engine {
         });
         self.shared.replayer.stop();
         self.shared.watching.stop();
+        self.shared.sweeper.stop();
         let (reply, drained) = oneshot::channel();
         self.tell(Command::Stop(reply));
         if tokio::time::timeout(deadline, drained).await.is_err() {
@@ -509,6 +526,9 @@ impl fmt::Display for NotDone {
             Self::Missing => f.write_str("there is no such thing here"),
             Self::UnknownEndpoint(name) => write!(f, "the config has no endpoint `{name}`"),
             Self::InFlight => f.write_str("an attempt is on its way; ask again when it has ended"),
+            Self::PayloadGone => {
+                f.write_str("the event's body is no longer kept (retention): there is nothing to deliver")
+            }
             Self::Ended => f.write_str("it has ended already"),
             Self::AlreadyScheduled => {
                 f.write_str("a delivery of this event is waiting already; use force to make another")

@@ -65,6 +65,7 @@ impl Engine {
             match self.commit(Change::Redeliver(Redelivery { event, endpoint, at, force })).await? {
                 Receipt::Made(deliveries) => made.extend(deliveries),
                 Receipt::Missing => return Err(NotDone::Missing),
+                Receipt::PayloadGone => return Err(NotDone::PayloadGone),
                 _ => {}
             }
         }

@@ -102,6 +102,10 @@ impl Reader {
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
+    /// What has not been read.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
     pub(crate) fn take(&mut self, len: usize) -> Option<Bytes> {
         (len <= self.rest.len()).then(|| self.rest.split_to(len))
     }

@@ -1,12 +1,12 @@
 //! An entry: what the index knows of one event and its deliveries.
 //!
-//! Entries change only by [`Entry::settle`], [`Entry::cancel`] and [`Entry::deliver_again`]; each checks
-//! the move against the core's drawing and does nothing if it is not legal.
+//! Entries change only by [`Entry::settle`], [`Entry::cancel`], [`Entry::expire`] and [`Entry::deliver_again`];
+//! each checks the move against the core's drawing and does nothing if it is not legal.
 
 use std::sync::Arc;
 
 use super::log::Position;
-use super::{Counters, EventView, Settlement, Tally};
+use super::{Counters, EventView, Held, Settlement, Tally};
 use crate::core::attempt::FailureClass;
 use crate::core::delivery::{Delivery, Reason, State, Step};
 use crate::core::event::{Event, EventHead, Fingerprint, KeyTag, tag};
@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) place: Position,
     /// By which its fingerprint is found, if it has one.
     pub(crate) print_tag: Option<u64>,
+    /// Whether headers, body and attempts are still kept.
+    pub(crate) has_payload: bool,
     pub(crate) slots: Vec<Slot>,
 }
 
@@ -99,7 +101,8 @@ impl Entry {
         };
         let draft = &event.draft;
         let print_tag = draft.dedup.map(|dedup| print_tag(&draft.source, dedup.fingerprint));
-        Self { head: Arc::new(event.head()), place, print_tag, slots: draft.endpoints.iter().map(slot).collect() }
+        let slots = draft.endpoints.iter().map(slot).collect();
+        Self { head: Arc::new(event.head()), place, print_tag, has_payload: true, slots }
     }
 
     /// What stands for the event's key, if it has one.
@@ -152,6 +155,17 @@ impl Entry {
         if let Ok(state) = slot.state.apply(Step::Cancel) {
             slot.state = state;
             slot.reason = Reason::Operator;
+            slot.changed_at = at;
+            slot.ended_by = place;
+        }
+    }
+
+    /// Ends a delivery that has waited for longer than is kept.
+    pub(crate) fn expire(&mut self, slot: u16, at: Timestamp, place: Position) {
+        let Some(slot) = self.slots.get_mut(usize::from(slot)) else { return };
+        if let Ok(state) = slot.state.apply(Step::Expire) {
+            slot.state = state;
+            slot.reason = Reason::Retention;
             slot.changed_at = at;
             slot.ended_by = place;
         }
@@ -226,7 +240,8 @@ impl Entry {
     }
 
     pub(crate) fn view(&self) -> EventView {
-        EventView { head: (*self.head).clone(), deliveries: self.deliveries().collect() }
+        let (head, deliveries) = ((*self.head).clone(), self.deliveries().collect());
+        EventView { head, deliveries, has_payload: self.has_payload }
     }
 
     /// The deliveries to `endpoint` that fit, as the scheduler takes them.
@@ -267,7 +282,25 @@ impl Entry {
 }
 
 impl Counters {
+    /// Adds an entry to every count, or takes it out of them.
     pub(crate) fn add(&mut self, entry: &Entry, sign: Sign) {
+        self.add_history(entry, sign);
+        let source = &entry.head.source;
+        let held = match self.sources.get_mut(source) {
+            Some(held) => held,
+            None => self.sources.entry(source.clone()).or_default(),
+        };
+        let bytes = if entry.has_payload { u64::from(entry.head.body_bytes) } else { 0 };
+        sign.add(&mut held.events, 1);
+        sign.add(&mut held.bytes, bytes);
+        sign.add(&mut held.live_bytes, if entry.is_settled() { 0 } else { bytes });
+        if *held == Held::default() {
+            self.sources.remove(source);
+        }
+    }
+
+    /// The same, without what is held now.
+    fn add_history(&mut self, entry: &Entry, sign: Sign) {
         sign.add(&mut self.accepted, 1);
         if !entry.slots.iter().any(|slot| !slot.is_again()) {
             sign.add(&mut self.unrouted, 1);
@@ -281,6 +314,61 @@ impl Counters {
                 count(self.replays.entry(replay).or_default());
             }
         });
+    }
+
+    /// Adds an entry that is being let go of.
+    pub(crate) fn add_dropped(&mut self, entry: &Entry) {
+        self.add_history(entry, Sign::Plus);
+        self.dropped += 1;
+    }
+
+    /// These counts and those together.
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        self.merge(other, |one, other| one + other);
+        self
+    }
+
+    /// Takes over what is greater in counts that only ever grow: doing it twice is the same as once.
+    pub(crate) fn raise(&mut self, other: &Self) {
+        self.merge(other, u64::max);
+    }
+
+    fn merge(&mut self, other: &Self, of: impl Fn(u64, u64) -> u64) {
+        self.accepted = of(self.accepted, other.accepted);
+        self.unrouted = of(self.unrouted, other.unrouted);
+        self.dropped = of(self.dropped, other.dropped);
+        let merged = |mine: Tally, other: &Tally| {
+            let (fields, others) = (mine.fields(), other.fields());
+            Tally::of_fields(std::array::from_fn(|at| {
+                let field = |fields: [u64; Tally::FIELDS]| fields.get(at).copied().unwrap_or_default();
+                of(field(fields), field(others))
+            }))
+        };
+        for (endpoint, tally) in &other.endpoints {
+            let mine = self.endpoints.entry(endpoint.clone()).or_default();
+            *mine = merged(*mine, tally);
+        }
+        for (replay, tally) in &other.replays {
+            let mine = self.replays.entry(*replay).or_default();
+            *mine = merged(*mine, tally);
+        }
+    }
+}
+
+impl Tally {
+    /// How many counts there are.
+    pub(crate) const FIELDS: usize = 10;
+
+    /// All counts, in an order that is on disk: it never changes.
+    pub(crate) const fn fields(&self) -> [u64; Self::FIELDS] {
+        let Self { routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired } =
+            *self;
+        [routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired]
+    }
+
+    pub(crate) const fn of_fields(fields: [u64; Self::FIELDS]) -> Self {
+        let [routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired] = fields;
+        Self { routed, replayed, attempts, scheduled, retrying, delivered, dead, failed, cancelled, expired }
     }
 }
 

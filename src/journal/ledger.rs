@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use super::log::Position;
+use super::record::retained::{Carried, Remains};
 use super::record::{Record, ReplayAdvanced};
-use super::{Advance, Change, Receipt, Redelivery, Settlement};
+use super::{Advance, Change, Counters, Receipt, Redelivery, Settlement, retention};
 use crate::core::event::{Event, FAN_OUT_MAX, KEY_LEN_MAX, TYPE_LEN_MAX, cut};
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
@@ -25,6 +26,12 @@ pub(crate) trait Lookup {
     fn duplicate(&mut self, event: &Event) -> Result<Option<EventId>, Self::Error>;
     /// Whether the record at `place` was there before this batch.
     fn is_stored(&self, place: Position) -> bool;
+    /// How an endpoint stands, if anything was ever said of it.
+    fn standing(&mut self, endpoint: &Name) -> Option<Standing>;
+    /// What the events that were let go of add to the counts.
+    fn dropped(&mut self) -> Counters;
+    /// The greatest id in use.
+    fn last_id(&mut self) -> u128;
 }
 
 /// What a record is brought into. Changing what is not there does nothing.
@@ -39,6 +46,14 @@ pub(crate) trait Apply {
     fn change_replay(&mut self, id: ReplayId, change: impl FnOnce(&mut Replay)) -> Result<(), Self::Error>;
     /// Puts how an endpoint stands in place of what was known of it.
     fn stand(&mut self, endpoint: &Name, standing: &Standing);
+    /// Puts the entry in place of what is known of the event; it need not be known.
+    fn carry(&mut self, carried: &Carried, place: Position) -> Result<(), Self::Error>;
+    /// Forgets an event, whose record of this is at `place`.
+    fn forget(&mut self, id: EventId, place: Position) -> Result<(), Self::Error>;
+    /// What is left of all that was let go of.
+    fn remain(&mut self, remains: &Remains);
+    /// This id was in use.
+    fn note_id(&mut self, id: u128);
 }
 
 /// The record a change leads to, if any, and its receipt.
@@ -80,6 +95,7 @@ pub(crate) fn decide<L: Lookup>(change: &Change, look: &mut L) -> Result<(Receip
             let record = Record::Stood { endpoint: endpoint.clone(), standing: indexable(standing) };
             Ok((Receipt::Done, Some(record)))
         }
+        Change::Retain(retain) => retention::decide(retain, look),
     }
 }
 
@@ -99,7 +115,7 @@ fn assert_indexable(event: &Event) {
     assert!(draft.endpoints.len() <= FAN_OUT_MAX, "an event goes to at most {FAN_OUT_MAX} endpoints");
 }
 
-type Decided<E> = Result<(Receipt, Option<Record>), E>;
+pub(crate) type Decided<E> = Result<(Receipt, Option<Record>), E>;
 
 fn decide_settle<L: Lookup>(settlement: &Settlement, look: &mut L) -> Decided<L::Error> {
     let id = settlement.id;
@@ -116,6 +132,9 @@ fn decide_settle<L: Lookup>(settlement: &Settlement, look: &mut L) -> Decided<L:
 
 fn decide_redelivery<L: Lookup>(redelivery: &Redelivery, look: &mut L) -> Decided<L::Error> {
     let Some(entry) = look.entry(redelivery.event)? else { return Ok((Receipt::Missing, None)) };
+    if !entry.has_payload {
+        return Ok((Receipt::PayloadGone, None));
+    }
     if entry.has_scheduled(&redelivery.endpoint) && !redelivery.force {
         return Ok((Receipt::Stale, None));
     }
@@ -140,7 +159,7 @@ fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Erro
         let Some(entry) = look.entry(*event)? else { continue };
         let made_here = made.iter().filter(|(id, _)| id.event == *event);
         let already = made_here.clone().any(|(_, made_to)| made_to == endpoint);
-        if already || entry.has_scheduled(endpoint) {
+        if already || entry.has_scheduled(endpoint) || !entry.has_payload {
             continue;
         }
         if let Ok(slot) = u16::try_from(entry.slots.len() + made_here.count()) {
@@ -191,6 +210,7 @@ pub(crate) fn apply<A: Apply>(record: &Record, place: Position, to: &mut A) -> R
             to.stand(endpoint, standing);
             Ok(())
         }
+        Record::Retained(retained) => retention::apply(retained, place, to),
     }
 }
 

@@ -11,15 +11,19 @@ use super::entry::{Entry, Sign, Slot};
 use super::ledger::{self, Apply, Lookup};
 use super::log::Position;
 use super::record::Record;
+use super::record::retained::{Carried, Remains};
+use super::retention::{Payload, Retain, RetainItem, STEP_EVENTS_MAX, Sweep, print_until, sources_over};
 use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt, query};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
-use crate::core::event::{Event, EventHead, Fingerprint, KeyTag};
+use crate::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, KeyTag};
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
+use crate::core::retention::{Kept, Retention};
 use crate::core::scheduler::{Active, Fresh};
 use crate::core::standing::Standing;
+use crate::core::timestamp::Timestamp;
 
 /// A journal in memory.
 #[derive(Debug, Default)]
@@ -33,9 +37,12 @@ struct State {
     events: BTreeMap<EventId, Arc<Event>>,
     attempts: BTreeMap<DeliveryId, Vec<Attempt>>,
     prints: BTreeMap<(Name, Fingerprint), EventId>,
+    dedups: BTreeMap<EventId, Dedup>,
     replays: BTreeMap<ReplayId, Replay>,
     marks: BTreeMap<Name, EventId>,
     standings: BTreeMap<Name, Standing>,
+    remains: Remains,
+    last_id: u128,
     records: u64,
     /// Records there were before the batch at hand.
     stored: u64,
@@ -66,6 +73,15 @@ impl Lookup for State {
     fn is_stored(&self, place: Position) -> bool {
         place.0 <= self.stored
     }
+    fn standing(&mut self, endpoint: &Name) -> Option<Standing> {
+        self.standings.get(endpoint).cloned()
+    }
+    fn dropped(&mut self) -> Counters {
+        self.remains.counters.clone()
+    }
+    fn last_id(&mut self) -> u128 {
+        self.last_id
+    }
 }
 
 impl Apply for State {
@@ -77,7 +93,9 @@ impl Apply for State {
     fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
         if let Some(dedup) = event.draft.dedup {
             self.prints.insert((event.draft.source.clone(), dedup.fingerprint), event.id);
+            self.dedups.insert(event.id, dedup);
         }
+        self.note_id(event.id.as_u128());
         self.events.insert(event.id, Arc::clone(event));
         self.entries.insert(event.id, entry);
     }
@@ -86,6 +104,7 @@ impl Apply for State {
         Ok(())
     }
     fn insert_replay(&mut self, replay: &Replay) -> Result<(), JournalError> {
+        self.note_id(replay.id.as_u128());
         self.replays.entry(replay.id).or_insert_with(|| replay.clone());
         Ok(())
     }
@@ -95,6 +114,29 @@ impl Apply for State {
     }
     fn stand(&mut self, endpoint: &Name, standing: &Standing) {
         self.standings.insert(endpoint.clone(), standing.clone());
+    }
+    fn carry(&mut self, carried: &Carried, place: Position) -> Result<(), JournalError> {
+        let entry = carried.entry_at(place);
+        let id = entry.head.id;
+        if !entry.has_payload {
+            self.events.remove(&id);
+            self.attempts.retain(|delivery, _| delivery.event != id);
+        }
+        self.entries.insert(id, entry);
+        Ok(())
+    }
+    fn forget(&mut self, id: EventId, _: Position) -> Result<(), JournalError> {
+        self.entries.remove(&id);
+        self.dedups.remove(&id);
+        self.events.remove(&id);
+        self.attempts.retain(|delivery, _| delivery.event != id);
+        Ok(())
+    }
+    fn remain(&mut self, remains: &Remains) {
+        self.remains.raise(remains);
+    }
+    fn note_id(&mut self, id: u128) {
+        self.last_id = self.last_id.max(id);
     }
 }
 
@@ -191,7 +233,7 @@ impl Journal for MemoryJournal {
         let state = self.state();
         let mut counters = Counters::default();
         state.entries.values().for_each(|entry| counters.add(entry, Sign::Plus));
-        counters
+        counters.plus(&state.remains.counters)
     }
 
     /// What it knows is all there is: there is nothing to hold it against.
@@ -200,14 +242,41 @@ impl Journal for MemoryJournal {
         let state = self.state();
         let entries = state.entries.values().filter(|entry| span.admits(entry.head.received_at));
         entries.for_each(|entry| audit.counters.add(entry, Sign::Plus));
+        if span.is_all() {
+            audit.counters = audit.counters.plus(&state.remains.counters);
+        }
         Ok(audit)
     }
 
     fn last_id(&self) -> u128 {
+        self.state().last_id
+    }
+
+    fn sweep(&self, retention: &Retention, now: Timestamp) -> Result<Sweep, JournalError> {
         let state = self.state();
-        let event = state.entries.keys().next_back().map_or(0, |id| id.as_u128());
-        let replay = state.replays.keys().next_back().map_or(0, |id| id.as_u128());
-        event.max(replay)
+        let mut counters = Counters::default();
+        state.entries.values().for_each(|entry| counters.add(entry, Sign::Plus));
+        let over = sources_over(retention, &counters);
+        let judged = state.entries.values().filter_map(|entry| {
+            let (id, seen) = (entry.head.id, entry.view());
+            let dedup = state.dedups.get(&id).copied();
+            let until = print_until(entry.head.received_at, dedup);
+            let is_over = over.contains(&entry.head.source);
+            let verdict = retention.judge(&seen.head, &seen.deliveries, until, is_over, now);
+            let nothing_to_do = match verdict.kept {
+                Kept::Whole => verdict.expired.is_empty(),
+                Kept::Head => !entry.has_payload && verdict.expired.is_empty(),
+                Kept::Nothing => false,
+            };
+            let payload = if verdict.kept == Kept::Whole { state.payload(id, seen.deliveries.len()) } else { None };
+            (!nothing_to_do).then_some(RetainItem { seen, verdict, at: now, dedup, payload })
+        });
+        // One at a time where a source has too much: the next may fit.
+        let items: Vec<RetainItem> = judged.take(if over.is_empty() { STEP_EVENTS_MAX } else { 1 }).collect();
+        if items.is_empty() {
+            return Ok(Sweep::Idle);
+        }
+        Ok(Sweep::Change(Change::Retain(Box::new(Retain { items, cut: None }))))
     }
 
     fn close(&self) -> Result<(), JournalError> {
@@ -217,6 +286,12 @@ impl Journal for MemoryJournal {
 }
 
 impl State {
+    fn payload(&self, id: EventId, slots: usize) -> Option<Payload> {
+        let Draft { headers, body, .. } = self.events.get(&id)?.draft.clone();
+        let attempts = |slot| u16::try_from(slot).ok().and_then(|slot| self.attempts.get(&id.delivery(slot)).cloned());
+        Some(Payload { headers, body, attempts: (0..slots).map(|slot| attempts(slot).unwrap_or_default()).collect() })
+    }
+
     /// Never-tried original deliveries to `endpoint` among the events after `after` that fit.
     fn fresh(&self, endpoint: &Name, after: EventId, limit: usize, fits: impl Fn(&Entry) -> bool) -> Fresh {
         let later = self.entries.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));

@@ -23,6 +23,7 @@ pub mod memory;
 mod query;
 pub mod record;
 pub mod refused;
+pub mod retention;
 mod sled;
 
 use std::collections::BTreeMap;
@@ -38,9 +39,11 @@ use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::{Replay, Skipped, Turn};
+use crate::core::retention::Retention;
 use crate::core::scheduler::{Active, Fresh};
 use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
+use retention::{Retain, Sweep};
 
 /// The store of events, deliveries, attempts and replays. See the module's text for the contract.
 ///
@@ -88,10 +91,11 @@ pub trait Journal: Send + Sync + 'static {
     /// What is known of an event and its deliveries, without headers, body and attempts.
     fn entry(&self, id: EventId) -> Result<Option<EventView>, JournalError>;
 
-    /// The whole event. `None` if it is unknown, or its record was damaged on disk while its entry was not.
+    /// The whole event. `None` if it is unknown, if retention has let go of its payload (its entry says so), or if
+    /// its record was damaged on disk while its entry was not.
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, JournalError>;
 
-    /// The attempts of a delivery, first to last.
+    /// The attempts of a delivery, first to last. They go with the event's payload.
     fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, JournalError>;
 
     /// Events that fit.
@@ -113,6 +117,16 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The greatest id in use, so that new ones are greater.
     fn last_id(&self) -> u128;
+
+    /// A small step of retention: the change to be committed next, or what was done instead.
+    ///
+    /// Nothing is let go of by this call but what a committed [`Change::Retain`] has released. What is due may be
+    /// kept for longer: space is given back by whole stretches of the journal, and only where that pays. One
+    /// sweeper at a time; ask again once the change is committed.
+    fn sweep(&self, retention: &Retention, now: Timestamp) -> Result<Sweep, JournalError> {
+        let _ = (retention, now);
+        Ok(Sweep::Idle)
+    }
 
     /// Makes the next start quick. The journal accepts no commit afterwards.
     fn close(&self) -> Result<(), JournalError>;
@@ -161,6 +175,8 @@ pub enum Change {
         /// All of it, in place of what was known before.
         standing: Standing,
     },
+    /// Retention lets go of some events, and keeps the rest of what stood beside them. It is the last of its batch.
+    Retain(Box<Retain>),
 }
 
 /// An attempt and the state it leads to: one change, never two.
@@ -219,6 +235,8 @@ pub enum Receipt {
     Stale,
     /// Not stored: there is no such event, delivery or replay.
     Missing,
+    /// Not stored: retention has let go of the event's payload, so there is nothing to deliver.
+    PayloadGone,
 }
 
 /// An event and its deliveries, in slot order.
@@ -228,6 +246,8 @@ pub struct EventView {
     pub head: EventHead,
     /// Its deliveries; empty if it was routed nowhere.
     pub deliveries: Vec<Delivery>,
+    /// Whether headers, body and attempts are still kept.
+    pub has_payload: bool,
 }
 
 /// What to list.
@@ -259,10 +279,25 @@ pub struct Counters {
     pub accepted: u64,
     /// Of those, routed nowhere.
     pub unrouted: u64,
+    /// Of those accepted, let go of by retention. They stay in every other count.
+    pub dropped: u64,
     /// By endpoint.
     pub endpoints: BTreeMap<Name, Tally>,
     /// Of the deliveries that replays made: by replay.
     pub replays: BTreeMap<ReplayId, Tally>,
+    /// What is held now, by source; those that nothing is held of are not named.
+    pub sources: BTreeMap<Name, Held>,
+}
+
+/// What is held of one source now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their bodies, as far as those are still kept.
+    pub bytes: u64,
+    /// Of those bytes, what deliveries still to be made need.
+    pub live_bytes: u64,
 }
 
 /// How many deliveries to one endpoint stand where. The statuses add up to `routed + replayed`.

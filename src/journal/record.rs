@@ -10,6 +10,7 @@
 //! its number and its fields for ever; a change of fields is a new version of that record.
 
 mod replay;
+pub mod retained;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::core::replay::{Replay, Skipped, Turn};
 use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
 pub(crate) use replay::{VERSION as REPLAY_VERSION, decode_replay, encode_replay};
+use retained::Retained;
 
 const VERSION: u8 = 1;
 /// Of the records of attempts: since 2 with [`PROBE`] and [`OUT_OF_ORDER`]; before, there was neither.
@@ -94,6 +96,8 @@ pub enum Record {
         /// All of it, in place of what was known before.
         standing: Standing,
     },
+    /// Retention let go of events, or wrote again what stood beside them.
+    Retained(Retained),
 }
 
 /// A process began to write.
@@ -184,6 +188,10 @@ impl Record {
                 out.text(endpoint.as_str());
                 encode_standing(standing, out);
             }
+            Self::Retained(retained) => {
+                out.byte(20);
+                retained::encode(retained, out);
+            }
         }
     }
 
@@ -226,6 +234,7 @@ impl Record {
             8 => Self::ReplayCancelled { id: from.replay()?, at: from.time()? },
             10 => Self::ReplayTurned { id: from.replay()?, turn: replay::decode_turn(from)?, at: from.time()? },
             9 => Self::Stood { endpoint: from.name()?, standing: decode_standing(from)? },
+            20 => Self::Retained(retained::decode(from)?),
             _ => return None,
         };
         from.is_empty().then_some(record)
@@ -279,6 +288,10 @@ fn encode_settlement(settlement: &Settlement, out: &mut Vec<u8>) {
         Step::GiveUp | Step::Dispatch { .. } | Step::Cancel | Step::Expire => out.byte(3),
     }
     out.byte(settlement.reason as u8);
+    encode_attempt(attempt, out);
+}
+
+fn encode_attempt(attempt: &Attempt, out: &mut Vec<u8>) {
     out.number(u64::from(attempt.number));
     out.time(attempt.started_at);
     out.number(u64::from(attempt.took_ms));
@@ -310,6 +323,10 @@ fn decode_settlement(from: &mut Reader, version: u8) -> Option<Settlement> {
         _ => return None,
     };
     let reason = Reason::from_code(from.byte()?)?;
+    Some(Settlement { id, attempt: decode_attempt(from, version)?, step, reason })
+}
+
+fn decode_attempt(from: &mut Reader, version: u8) -> Option<Attempt> {
     let (number, started_at, took_ms) = (from.small()?, from.time()?, from.small()?);
     let outcome = Outcome::from_code(from.byte()?)?;
     let reply = match from.byte()? {
@@ -328,8 +345,7 @@ fn decode_settlement(from: &mut Reader, version: u8) -> Option<Settlement> {
         return None;
     }
     let (probe, out_of_order) = (flags & PROBE != 0, flags & OUT_OF_ORDER != 0);
-    let attempt = Attempt { number, started_at, took_ms, reply, outcome, probe, out_of_order };
-    Some(Settlement { id, attempt, step, reason })
+    Some(Attempt { number, started_at, took_ms, reply, outcome, probe, out_of_order })
 }
 
 pub(crate) fn encode_standing(standing: &Standing, out: &mut Vec<u8>) {

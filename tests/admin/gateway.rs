@@ -252,6 +252,7 @@ impl Gateway {
             endpoints,
             routes: RouteTable::new(table),
             lifecycles,
+            retention: backstop::core::retention::Retention::default(),
             limits,
             recent_max_bytes: 1 << 20,
             accept_queue_max: 1000,

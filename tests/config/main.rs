@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod flow;
+mod retention;
 
 use std::io;
 use std::path::Path;
@@ -127,6 +128,8 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[sources.a]\ndedup = { body = true, qqqqqq = 1 }",
         "[sources.a.ack]\nqqqqqq = 1",
         "[sources.a]\nlifecycle = { start = \"a\", end = \"b\", qqqqqq = 1 }",
+        "[retention]\nqqqqqq = 1",
+        "[sources.a.retention]\nqqqqqq = 1",
         "[endpoints.a]\nurl = \"http://a\"\nqqqqqq = 1",
         "[endpoints.a]\nurl = \"http://a\"\nretry = { qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\nconcurrency = { qqqqqq = 1 }",
@@ -160,6 +163,7 @@ fn an_empty_file_is_all_defaults_and_a_warning() {
     assert_eq!(config.delivery.active_max_per_endpoint, 1000);
     assert_eq!(config.delivery.ordered_max_per_endpoint, 20_000);
     assert_eq!(config.delivery.cache_bytes, 64 << 20);
+    assert!(config.retention.is_endless());
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Json, "info"));
     assert!(matches!(config.warnings.as_slice(), [warning] if warning.key == "sources"));
 }

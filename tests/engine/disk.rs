@@ -11,10 +11,13 @@ use backstop::core::event::{Event, EventHead, KeyTag};
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::name::Name;
 use backstop::core::replay::Replay;
+use backstop::core::retention::Retention;
 use backstop::core::scheduler::{Active, Fresh};
 use backstop::core::standing::Standing;
+use backstop::core::timestamp::Timestamp;
 use backstop::journal::audit::{Audit, Span};
 use backstop::journal::memory::MemoryJournal;
+use backstop::journal::retention::Sweep;
 use backstop::journal::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use tokio::sync::watch;
 
@@ -233,6 +236,9 @@ impl Journal for Disk {
     }
     fn replays(&self) -> Result<Vec<Replay>, JournalError> {
         self.memory.replays()
+    }
+    fn sweep(&self, retention: &Retention, now: Timestamp) -> Result<Sweep, JournalError> {
+        self.memory.sweep(retention, now)
     }
     fn counters(&self) -> Counters {
         self.memory.counters()

@@ -18,5 +18,6 @@ mod governing;
 mod ordering;
 mod pausing;
 mod replaying;
+mod retaining;
 mod stopping;
 mod world;

@@ -15,6 +15,7 @@ use backstop::core::event::Draft;
 use backstop::core::id::{DeliveryId, EventId};
 use backstop::core::lifecycle::Lifecycle;
 use backstop::core::name::Name;
+use backstop::core::retention::Retention;
 use backstop::core::route::{Route, RouteTable};
 use backstop::core::scheduler::{LaneView, Limits, Wait};
 use backstop::core::sign::{Secret, Signing};
@@ -160,13 +161,15 @@ pub(crate) struct Setup {
     /// Who gets alerts.
     pub(crate) alerts_to: Vec<Name>,
     pub(crate) lifecycles: Vec<(Name, Lifecycle)>,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let endpoints = vec![endpoint("crm", 4), endpoint("bill", 4)];
-        let (alerts_to, lifecycles) = (vec![], vec![]);
-        Self { endpoints, active_max: 1000, accept_queue_max: 1000, script: |_| None, alerts_to, lifecycles }
+        let (alerts_to, lifecycles, retention) = (vec![], vec![], Retention::default());
+        let script: Script = |_| None;
+        Self { endpoints, active_max: 1000, accept_queue_max: 1000, script, alerts_to, lifecycles, retention }
     }
 }
 
@@ -218,6 +221,7 @@ impl World {
             endpoints: setup.endpoints,
             routes,
             lifecycles: setup.lifecycles,
+            retention: setup.retention,
             limits: Limits { active_max: setup.active_max, ordered_max: 1000, in_flight_max: 100 },
             recent_max_bytes: 1 << 20,
             accept_queue_max: setup.accept_queue_max,

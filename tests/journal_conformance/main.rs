@@ -11,6 +11,7 @@
 mod flow;
 mod lists;
 mod replays;
+mod retention;
 #[path = "../support/journal.rs"]
 mod support;
 

@@ -27,16 +27,18 @@ impl Event {
     /// An event in a list, with its deliveries.
     #[must_use]
     pub fn listed(view: &journal::EventView) -> Self {
-        Self { deliveries: Some(view.deliveries.iter().map(Delivery::from).collect()), ..Self::from(&view.head) }
+        let deliveries = Some(view.deliveries.iter().map(Delivery::from).collect());
+        Self { deliveries, payload_kept: Some(view.has_payload), ..Self::from(&view.head) }
     }
 
-    /// An event shown by itself; `event` is absent if its record is damaged.
+    /// An event shown by itself; `event` is absent if its payload is no longer kept, or its record is damaged.
     #[must_use]
-    pub fn shown(head: &EventHead, event: Option<&event::Event>, deliveries: Vec<Delivery>) -> Self {
+    pub fn shown(view: &journal::EventView, event: Option<&event::Event>, deliveries: Vec<Delivery>) -> Self {
         Self {
             headers: event.map(|event| headers(&event.draft.headers)),
             deliveries: Some(deliveries),
-            ..Self::from(head)
+            payload_kept: Some(view.has_payload),
+            ..Self::from(&view.head)
         }
     }
 }
@@ -51,6 +53,7 @@ impl From<&EventHead> for Event {
             key: head.key.clone(),
             occurred_at: head.occurred_at.as_ref().map(Timestamp::to_string),
             body_bytes: head.body_bytes,
+            payload_kept: None,
             headers: None,
             deliveries: None,
         }

@@ -7,10 +7,16 @@
 //!   the records that they name. A claim is confirmed once, by the record it names; if any claim was not, a third
 //!   walk looks every one of them up.
 //!
+//! What retention has carried counts from the record that carries it on; what stands of it before that is passed
+//! over. An event that the index does not have is missing, unless a later record says that it was let go of.
+//! Nothing is carried or let go of while an audit runs.
+//!
 //! What changes meanwhile has records behind `end`, and an entry names its records: that is how it can be taken
 //! back. Memory is bounded by [`RECENT_MAX`] entries and the differences named, whatever the history.
 //!
 //! Absent: the tags by which keys and fingerprints are found, and how endpoints stand.
+
+mod carried;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -26,6 +32,7 @@ use crate::journal::audit::{Audit, Span, Subject, What};
 use crate::journal::entry::{Entry, Sign, Slot};
 use crate::journal::log::{Found, Position};
 use crate::journal::record::Record;
+use crate::journal::record::retained::Remains;
 use crate::journal::sled::Among;
 use crate::journal::{Counters, JournalError, Settlement, Tally};
 
@@ -36,9 +43,11 @@ const CHECK_EVERY: u64 = 1024;
 
 pub(super) fn audit(inner: &Inner, span: Span) -> Result<Audit, JournalError> {
     let _one_at_a_time = inner.auditing.lock().unwrap_or_else(PoisonError::into_inner);
-    let (end, totals, marks) = {
+    let (end, totals, dropped, marks) = {
+        // Whatever retention has just committed is part of it.
+        let _no_commit = inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let overlay = inner.overlay();
-        (overlay.applied(), overlay.counters().clone(), overlay.marks().clone())
+        (overlay.applied(), overlay.kept().clone(), overlay.remains().counters.clone(), overlay.marks().clone())
     };
     let mut auditor = Auditor {
         inner,
@@ -48,6 +57,8 @@ pub(super) fn audit(inner: &Inner, span: Span) -> Result<Audit, JournalError> {
         marks,
         audit: Audit::default(),
         told: Counters::default(),
+        remains_told: Remains::default(),
+        missing: BTreeMap::new(),
         claimed: Claims::default(),
         confirmed: Claims::default(),
         gaps: Vec::new(),
@@ -58,7 +69,7 @@ pub(super) fn audit(inner: &Inner, span: Span) -> Result<Audit, JournalError> {
     if auditor.claimed != auditor.confirmed {
         auditor.look_claims_up()?;
     }
-    Ok(auditor.conclude(&totals))
+    Ok(auditor.conclude(totals, &dropped))
 }
 
 struct Auditor<'a> {
@@ -72,6 +83,10 @@ struct Auditor<'a> {
     audit: Audit,
     /// What the log tells.
     told: Counters,
+    /// What it tells of the events that were let go of.
+    remains_told: Remains,
+    /// Events that it speaks of and the index does not have; they may turn out to have been let go of.
+    missing: BTreeMap<EventId, Vec<(Subject, String)>>,
     claimed: Claims,
     confirmed: Claims,
     /// Stretches of the log that hold no record.
@@ -135,6 +150,7 @@ impl Auditor<'_> {
                     self.audit.note(What::Missing, Some(Subject::Replay(replay.id)), None, detail);
                 }
             }
+            Record::Retained(retained) => self.retained(place, retained)?,
             // Of no event.
             Record::ReplayTurned { .. } | Record::ReplayCancelled { .. } | Record::Stood { .. } => {}
         }
@@ -145,6 +161,16 @@ impl Auditor<'_> {
         if !self.span.admits(event.received_at) {
             return Ok(());
         }
+        let entry = self.entry(event.id)?;
+        let at = place.0;
+        let Some(entry) = entry else {
+            let detail = format!("its record is at {at}, the index does not have it");
+            self.note_missing(event.id, Subject::Event(event.id), detail);
+            return Ok(());
+        };
+        if self.is_superseded(&entry, place)? {
+            return Ok(());
+        }
         self.told.accepted += 1;
         self.told.unrouted += u64::from(event.draft.endpoints.is_empty());
         for endpoint in &event.draft.endpoints {
@@ -153,13 +179,11 @@ impl Auditor<'_> {
                 tally.scheduled += 1;
             });
         }
-        let at = place.0;
-        let (what, detail) = match self.entry(event.id)? {
-            None => (What::Missing, format!("its record is at {at}, the index does not have it")),
-            Some(entry) if entry.place != place => {
+        let (what, detail) = match entry {
+            entry if entry.place != place => {
                 (What::Astray, format!("its record is at {at}, the index says at {}", entry.place.0))
             }
-            Some(entry) => {
+            entry => {
                 self.confirmed.accepted += 1;
                 let routed = entry.slots.iter().filter(|slot| !slot.is_again()).map(|slot| &slot.endpoint);
                 if routed.eq(&event.draft.endpoints) && *entry.head == event.head() {
@@ -246,10 +270,15 @@ impl Auditor<'_> {
         if entry.as_ref().is_some_and(|entry| !self.span.admits(entry.head.received_at)) {
             return Ok(None);
         }
+        if let Some(entry) = &entry
+            && self.is_superseded(entry, place)?
+        {
+            return Ok(None);
+        }
         let slot = entry.and_then(|entry| entry.slot(id.slot).cloned());
         if slot.is_none() {
             let detail = format!("the record at {} speaks of it, the index does not have it", place.0);
-            self.audit.note(What::Missing, Some(Subject::Delivery(id)), None, detail);
+            self.note_missing(id.event, Subject::Delivery(id), detail);
         }
         Ok(slot)
     }
@@ -271,7 +300,7 @@ impl Auditor<'_> {
     fn taken_back(&self, mut entry: Entry) -> Result<Entry, JournalError> {
         let end = self.end;
         entry.slots.retain(|slot| slot.made_by < end);
-        for slot in &mut entry.slots {
+        for (index, slot) in entry.slots.iter_mut().enumerate() {
             if slot.last_place < end && slot.ended_by < end {
                 continue;
             }
@@ -280,11 +309,14 @@ impl Auditor<'_> {
                 slot.last_place = previous;
             }
             let last = if slot.last_place == Position::NONE { None } else { self.inner.read(slot.last_place)? };
-            let last = match last {
-                Some(Record::Settled { settlement, .. }) => Some(settlement),
-                _ => None,
-            };
-            take_back(slot, last.as_ref());
+            match last {
+                Some(Record::Settled { settlement, .. }) => take_back(slot, Some(&settlement)),
+                Some(Record::Retained(_)) => {
+                    let id = entry.head.id.delivery(u16::try_from(index).unwrap_or(u16::MAX));
+                    *slot = self.carried_slot(id, slot.last_place)?.unwrap_or_else(|| slot.clone());
+                }
+                _ => take_back(slot, None),
+            }
         }
         Ok(entry)
     }
@@ -360,7 +392,12 @@ impl Auditor<'_> {
                 continue;
             }
             let id = entry.head.id;
-            if !matches!(self.inner.read(entry.place)?, Some(Record::Accepted(event)) if event.id == id) {
+            let is_its = |record| match record {
+                Record::Accepted(event) => event.id == id,
+                Record::Retained(retained) => retained.of(id).is_some(),
+                _ => false,
+            };
+            if !self.inner.read(entry.place)?.is_some_and(is_its) {
                 let detail = format!("its record is not at {}", entry.place.0);
                 self.audit.note(What::Unfounded, Some(Subject::Event(id)), None, detail);
             }
@@ -376,9 +413,14 @@ impl Auditor<'_> {
         let makes = |record| match record {
             Record::Redelivered { id: made, endpoint, .. } => made == id && endpoint == slot.endpoint,
             Record::ReplayAdvanced(advanced) => advanced.made.contains(&(id, slot.endpoint.clone())),
+            Record::Retained(retained) => retained.of(id.event).is_some(),
             _ => false,
         };
-        let ends = |record| matches!(record, Record::Cancelled { id: ended, .. } if ended == id);
+        let ends = |record| match record {
+            Record::Cancelled { id: ended, .. } => ended == id,
+            Record::Retained(retained) => retained.of(id.event).is_some(),
+            _ => false,
+        };
         let mut unfounded = |what: &str, place: Position| {
             let detail = format!("the record that {what} it is not at {}", place.0);
             self.audit.note(What::Unfounded, Some(Subject::Delivery(id)), Some(&slot.endpoint), detail);
@@ -402,13 +444,19 @@ impl Auditor<'_> {
             Record::Settled {
                 settlement: Settlement { id: of, attempt: Attempt { number: counted, .. }, .. }, ..
             } => of == id && counted == number,
+            // Attempts go with the payload; that there were so many is kept.
+            Record::Retained(retained) => {
+                let carried = retained.of(id.event).and_then(|carried| carried.entry.slot(id.slot));
+                carried.is_some_and(|slot| slot.attempts == number)
+            }
             _ => false,
         };
         Ok(self.inner.read(place)?.is_some_and(is_it))
     }
 
     /// Holds the sums against each other.
-    fn conclude(mut self, totals: &Counters) -> Audit {
+    fn conclude(mut self, totals: Counters, dropped: &Counters) -> Audit {
+        self.conclude_missing();
         for (position, len) in std::mem::take(&mut self.gaps) {
             let detail = format!("{len} bytes at {} of the log are damaged: what stood there is lost", position.0);
             self.audit.note(What::Lost, None, None, detail);
@@ -421,11 +469,13 @@ impl Auditor<'_> {
         for (replay, tally) in &mut self.told.replays {
             tally.failed = sums.replays.get(replay).map_or(0, |sums| sums.failed);
         }
-        let told = std::mem::take(&mut self.told);
-        self.audit.compare(&told, "the log");
+        let mut told = std::mem::take(&mut self.told);
         if self.span.is_all() {
-            self.audit.compare(totals, "the running totals");
+            self.audit.counters = std::mem::take(&mut self.audit.counters).plus(dropped);
+            self.audit.compare(&totals.plus(dropped), "the running totals");
+            told = told.plus(&self.remains_told.counters);
         }
+        self.audit.compare(&told, "the log");
         self.audit
     }
 }

@@ -18,9 +18,11 @@
 mod audit;
 mod indexer;
 mod overlay;
+mod payload;
 mod space;
 mod stage;
 mod start;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,28 +33,31 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::audit::{Audit, Span};
-use super::entry::{Entry, Slot, print_tag};
+use super::entry::{Entry, Slot};
 use super::ledger;
 use super::log::{Findings, Log, LogError, Position};
 use super::query::{self, SCAN_MAX};
 use super::record::Record;
+use super::retention::Sweep;
 use super::sled::{Among, Index, merge};
 use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
-use crate::core::event::{Dedup, Event, EventHead, KeyTag};
-use crate::core::filter::{Filter, ID_SLACK_MS};
+use crate::core::event::{Event, EventHead, KeyTag};
+use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
+use crate::core::retention::Retention;
 use crate::core::scheduler::{Active, Fresh};
 use crate::core::standing::Standing;
-use crate::core::timestamp::{Timestamp, duration_millis};
+use crate::core::timestamp::Timestamp;
 use indexer::Indexer;
 use overlay::{ENTRIES_MAX, Overlay};
 use space::Space;
 use stage::Stage;
 pub use start::{OpenReport, Progress, Settings, Verified};
+use sweep::Sweeper;
 
 /// How long a commit waits for the index to make room before it gives up. Far above what a healthy disk needs.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -75,8 +80,9 @@ struct Inner {
     committing: Mutex<()>,
     /// One handover at a time: what a later one calls applied must not overtake an earlier one's entries.
     handing_over: Mutex<()>,
-    /// One audit at a time; nothing may be removed from the log during one.
+    /// One audit at a time; nothing is let go of, or removed from the log, during one.
     auditing: Mutex<()>,
+    sweeper: Mutex<Sweeper>,
     /// The journal's directory.
     dir: PathBuf,
     space: Space,
@@ -199,29 +205,10 @@ impl Inner {
 
     /// The entry as it stands now. The overlay is asked first: what it lets go of is in the index by then.
     fn load(&self, id: EventId) -> Result<Option<Entry>, JournalError> {
-        if let Some(entry) = self.overlay().held(id) {
-            return Ok(Some(entry.clone()));
+        if let Some(held) = self.overlay().held(id) {
+            return Ok(held.cloned());
         }
         self.ask_index(|index| index.get(id))
-    }
-
-    /// The newest event with the same fingerprint within the window before `event`.
-    fn duplicate(&self, event: &Event, dedup: Dedup) -> Result<Option<EventId>, JournalError> {
-        let tag = print_tag(&event.draft.source, dedup.fingerprint);
-        let window = dedup.window.saturating_add(Duration::from_millis(ID_SLACK_MS));
-        let oldest =
-            EventId::floor(Timestamp::from_millis(event.received_at.millis().saturating_sub(duration_millis(window))));
-        for entry in self.entries(&Among::Tag(tag), (oldest, EventId::MAX), true)? {
-            let entry = entry?;
-            // A tag is 64 bits: before an event is called a duplicate its whole fingerprint is compared.
-            let Some(Record::Accepted(known)) = self.read(entry.place)? else { continue };
-            let same = known.draft.dedup.is_some_and(|known| known.fingerprint == dedup.fingerprint);
-            if same && known.draft.source == event.draft.source {
-                let is_recent = event.received_at < known.received_at.after(dedup.window);
-                return Ok(is_recent.then_some(known.id));
-            }
-        }
-        Ok(None)
     }
 
     /// Hands overlay entries to the index until none are left that should go; `all` of them if asked.
@@ -334,11 +321,18 @@ impl Journal for EmbeddedJournal {
         let _one_at_a_time = inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
         inner.check()?;
         inner.wait_for_room()?;
+        // Not while somebody counts: an event must not be met as held and as gone.
+        let retains = changes.iter().any(|change| matches!(change, Change::Retain(_)));
+        let no_audit = retains.then(|| inner.auditing.try_lock().ok());
+        let is_held_off = matches!(no_audit, Some(None));
         let mut stage = Stage::new(inner);
         let mut receipts = Vec::with_capacity(changes.len());
         let mut records = Vec::with_capacity(changes.len());
         for change in changes {
-            let (receipt, record) = stage.decide(change)?;
+            let (receipt, record) = match change {
+                Change::Retain(_) if is_held_off => (Receipt::Stale, None),
+                change => stage.decide(change)?,
+            };
             receipts.push(receipt);
             records.extend(record);
         }
@@ -407,31 +401,11 @@ impl Journal for EmbeddedJournal {
     }
 
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, JournalError> {
-        let Some(entry) = self.inner.load(id)? else { return Ok(None) };
-        Ok(match self.inner.read(entry.place)? {
-            Some(Record::Accepted(event)) if event.id == id => Some(event),
-            _ => None,
-        })
+        self.inner.event(id)
     }
 
     fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, JournalError> {
-        let entry = self.inner.load(id.event)?;
-        let Some(mut place) = entry.as_ref().and_then(|entry| entry.slot(id.slot)).map(|slot| slot.last_place) else {
-            return Ok(Vec::new());
-        };
-        let mut attempts = Vec::new();
-        while place != Position::NONE {
-            // What is damaged or out of retention ends the list early.
-            match self.inner.read(place)? {
-                Some(Record::Settled { settlement, previous }) if settlement.id == id && previous < place => {
-                    attempts.push(settlement.attempt);
-                    place = previous;
-                }
-                _ => break,
-            }
-        }
-        attempts.reverse();
-        Ok(attempts)
+        self.inner.attempts(id)
     }
 
     fn events(&self, query: &Query<EventId>) -> Result<Page<EventView, EventId>, JournalError> {
@@ -451,7 +425,7 @@ impl Journal for EmbeddedJournal {
     }
 
     fn counters(&self) -> Counters {
-        self.inner.overlay().counters().clone()
+        self.inner.overlay().counters()
     }
 
     fn audit(&self, span: Span) -> Result<Audit, JournalError> {
@@ -460,6 +434,11 @@ impl Journal for EmbeddedJournal {
 
     fn last_id(&self) -> u128 {
         self.inner.overlay().last_id()
+    }
+
+    fn sweep(&self, retention: &Retention, now: Timestamp) -> Result<Sweep, JournalError> {
+        self.inner.check()?;
+        self.inner.sweep(retention, now)
     }
 
     fn close(&self) -> Result<(), JournalError> {
@@ -490,7 +469,8 @@ impl Drop for EmbeddedJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::event::{Draft, Fingerprint};
+    use crate::core::event::{Dedup, Draft, Fingerprint};
+    use crate::journal::entry::print_tag;
 
     /// An event whose fingerprint has the tag that is asked for, and whose key has not, is none of that key's.
     #[test]

@@ -16,6 +16,7 @@ use crate::core::timestamp::Timestamp;
 use crate::journal::entry::{Entry, Sign, Slot};
 use crate::journal::ledger::Apply;
 use crate::journal::log::Position;
+use crate::journal::record::retained::{Carried, Remains};
 use crate::journal::sled::{Among, Handover, Index, Meta, Tag, Update};
 use crate::journal::{Counters, JournalError};
 
@@ -44,8 +45,13 @@ pub(super) struct Overlay {
     marks_changed: BTreeSet<Name>,
     standings: BTreeMap<Name, Standing>,
     standings_changed: BTreeSet<Name>,
+    /// Of the entries that are there.
     counters: Counters,
+    remains: Remains,
+    remains_changed: bool,
     last_id: u128,
+    /// Whether tags were gathered of events that are older than others whose tags the index has.
+    has_old_tags: bool,
     /// Every record before this one is applied here.
     applied: Position,
     tick: u64,
@@ -53,6 +59,8 @@ pub(super) struct Overlay {
 
 struct Dirty {
     entry: Entry,
+    /// Whether it was let go of: nothing is known of it any more.
+    gone: bool,
     before: Option<Entry>,
     /// The first record the index does not hold.
     first: Position,
@@ -63,7 +71,7 @@ struct Dirty {
 
 impl Overlay {
     pub(super) fn new(index: Arc<Index>) -> Result<Self, JournalError> {
-        let Meta { applied, last_id, counters } = index.meta();
+        let Meta { applied, last_id, counters, remains } = index.meta();
         let replays = index.replays()?.into_iter().map(|replay| (replay.id, replay)).collect();
         let (marks, standings) = (index.marks()?, index.standings()?);
         let mut overlay = Self {
@@ -82,7 +90,10 @@ impl Overlay {
             standings,
             standings_changed: BTreeSet::new(),
             counters,
+            remains,
+            remains_changed: false,
             last_id,
+            has_old_tags: false,
             applied,
             tick: 0,
         };
@@ -112,9 +123,9 @@ impl Overlay {
         self.dirty.len()
     }
 
-    /// The entry if it is held here.
-    pub(super) fn held(&self, id: EventId) -> Option<&Entry> {
-        self.dirty.get(&id).map(|dirty| &dirty.entry)
+    /// What is held here of an event: its entry, or that there is none any more. `None` if nothing is.
+    pub(super) fn held(&self, id: EventId) -> Option<Option<&Entry>> {
+        self.dirty.get(&id).map(Dirty::current)
     }
 
     /// The ids held here in `low..high`.
@@ -172,8 +183,19 @@ impl Overlay {
         &self.standings
     }
 
-    pub(super) const fn counters(&self) -> &Counters {
+    /// Of all that ever was.
+    pub(super) fn counters(&self) -> Counters {
+        self.counters.clone().plus(&self.remains.counters)
+    }
+
+    /// Of the entries that are there.
+    pub(super) const fn kept(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What is left of what was let go of.
+    pub(super) const fn remains(&self) -> &Remains {
+        &self.remains
     }
 
     /// Every record before this one is applied here.
@@ -228,17 +250,22 @@ impl Overlay {
         let applied = self.indexed_up_to();
         let tags = self.tags_due(all);
         let nothing = updates.is_empty() && replays.is_empty() && marks.is_empty() && standings.is_empty();
-        (!nothing || tags.is_some()).then_some(Handover { updates, replays, marks, standings, tags, applied })
+        let has_news = !nothing || tags.is_some() || std::mem::take(&mut self.remains_changed);
+        let remains = self.remains.clone();
+        let oldest_held = self.dirty.iter().find(|(_, dirty)| !dirty.gone).map(|(id, _)| *id);
+        let handover = Handover { updates, replays, marks, standings, remains, oldest_held, tags, applied };
+        has_news.then_some(handover)
     }
 
     /// All tags gathered, if there are enough for a run.
     fn tags_due(&mut self, all: bool) -> Option<(Arc<Vec<Tag>>, EventId)> {
-        let enough = self.tags.len() >= TAGS_MAX || (all && !self.tags.is_empty());
+        let enough = self.tags.len() >= TAGS_MAX || ((all || self.has_old_tags) && !self.tags.is_empty());
         if !enough || self.tags_leaving.is_some() {
             return None;
         }
         let tags: Arc<Vec<Tag>> = Arc::new(std::mem::take(&mut self.tags).into_iter().collect());
         self.tags_leaving = Some(Arc::clone(&tags));
+        self.has_old_tags = false;
         Some((tags, self.newest))
     }
 
@@ -246,11 +273,11 @@ impl Overlay {
         let dirty = self.dirty.get_mut(&id).filter(|dirty| dirty.writing.is_none())?;
         dirty.writing = Some(None);
         self.unindexed.remove(&(dirty.first, id));
-        Some(Update { entry: dirty.entry.clone(), before: dirty.before.clone() })
+        Some(Update { id, entry: dirty.current().cloned(), before: dirty.before.clone() })
     }
 
     /// Where the next start has to begin reading, once what is being written is written.
-    fn indexed_up_to(&self) -> Position {
+    pub(super) fn indexed_up_to(&self) -> Position {
         self.unindexed.first().map_or(self.applied, |(position, _)| (*position).min(self.applied))
     }
 
@@ -260,23 +287,23 @@ impl Overlay {
             self.tags_leaving = None;
         }
         for update in handover.updates {
-            let id = update.entry.head.id;
+            let id = update.id;
             let Some(dirty) = self.dirty.get_mut(&id) else { continue };
             match dirty.writing.take().flatten() {
                 Some(first) => {
                     dirty.first = first;
-                    dirty.before = Some(update.entry);
+                    dirty.before = update.entry;
                     dirty.born_tick = self.tick;
                     if dirty.entry.is_settled() {
                         self.settled.push_back(id);
                     }
                 }
-                None => self.forget(id),
+                None => self.release(id),
             }
         }
     }
 
-    fn forget(&mut self, id: EventId) {
+    fn release(&mut self, id: EventId) {
         let Some(dirty) = self.dirty.remove(&id) else { return };
         for slot in &dirty.entry.slots {
             for active in dirty.entry.actives(&slot.endpoint, Slot::is_waiting) {
@@ -287,8 +314,8 @@ impl Overlay {
 
     /// Makes sure the entry is held here, if it exists at all.
     fn hold(&mut self, id: EventId) -> Result<bool, JournalError> {
-        if self.dirty.contains_key(&id) {
-            return Ok(true);
+        if let Some(dirty) = self.dirty.get(&id) {
+            return Ok(!dirty.gone);
         }
         let Some(entry) = self.index.get(id)? else { return Ok(false) };
         let before = Some(entry.clone());
@@ -308,6 +335,16 @@ impl Overlay {
                 }
             }
         }
+    }
+
+    /// Takes a new entry in.
+    fn add(&mut self, entry: Entry) {
+        let (id, place) = (entry.head.id, entry.place);
+        self.note_tags(&entry);
+        self.counters.add(&entry, Sign::Plus);
+        self.last_id = self.last_id.max(id.as_u128());
+        self.dirty.insert(id, Dirty::new(entry, None, self.tick));
+        self.note_change(id, place);
     }
 
     /// Remembers that the record at `place` has changed the entry.
@@ -337,24 +374,24 @@ impl Apply for Overlay {
 
     fn contains(&mut self, id: EventId) -> Result<bool, JournalError> {
         // A new event is greater than every known one: no need to ask the index.
-        Ok(id.as_u128() <= self.last_id && (self.dirty.contains_key(&id) || self.index.get(id)?.is_some()))
+        if id.as_u128() > self.last_id {
+            return Ok(false);
+        }
+        Ok(match self.held(id) {
+            Some(held) => held.is_some(),
+            None => self.index.get(id)?.is_some(),
+        })
     }
 
-    fn insert(&mut self, event: &Arc<Event>, entry: Entry) {
-        let id = event.id;
-        self.note_tags(&entry);
-        self.counters.add(&entry, Sign::Plus);
-        self.last_id = self.last_id.max(id.as_u128());
-        let place = entry.place;
-        self.dirty.insert(id, Dirty::new(entry, None, self.tick));
-        self.note_change(id, place);
+    fn insert(&mut self, _: &Arc<Event>, entry: Entry) {
+        self.add(entry);
     }
 
     fn change(&mut self, id: EventId, place: Position, change: impl FnOnce(&mut Entry)) -> Result<(), JournalError> {
         if !self.hold(id)? {
             return Ok(());
         }
-        let Some(mut entry) = self.held(id).cloned() else { return Ok(()) };
+        let Some(mut entry) = self.held(id).flatten().cloned() else { return Ok(()) };
         self.counters.add(&entry, Sign::Minus);
         self.note_waiting(&entry, false);
         change(&mut entry);
@@ -386,10 +423,51 @@ impl Apply for Overlay {
         self.standings.insert(endpoint.clone(), standing.clone());
         self.standings_changed.insert(endpoint.clone());
     }
+
+    fn carry(&mut self, carried: &Carried, place: Position) -> Result<(), JournalError> {
+        let entry = carried.entry_at(place);
+        let id = entry.head.id;
+        if self.contains(id)? {
+            return self.change(id, place, |known| *known = entry);
+        }
+        // Read from a log whose part with the event's first record is gone.
+        self.has_old_tags = true;
+        self.note_waiting(&entry, true);
+        self.add(entry);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: EventId, place: Position) -> Result<(), JournalError> {
+        if !self.hold(id)? {
+            return Ok(());
+        }
+        if let Some(dirty) = self.dirty.get_mut(&id) {
+            dirty.gone = true;
+            let entry = dirty.entry.clone();
+            self.counters.add(&entry, Sign::Minus);
+            self.note_waiting(&entry, false);
+        }
+        self.note_change(id, place);
+        Ok(())
+    }
+
+    fn remain(&mut self, remains: &Remains) {
+        self.remains.raise(remains);
+        self.remains_changed = true;
+    }
+
+    fn note_id(&mut self, id: u128) {
+        self.last_id = self.last_id.max(id);
+    }
 }
 
 impl Dirty {
     const fn new(entry: Entry, before: Option<Entry>, tick: u64) -> Self {
-        Self { entry, before, first: Position(u64::MAX), born_tick: tick, writing: None }
+        Self { entry, gone: false, before, first: Position(u64::MAX), born_tick: tick, writing: None }
+    }
+
+    /// The entry, unless it was let go of.
+    fn current(&self) -> Option<&Entry> {
+        (!self.gone).then_some(&self.entry)
     }
 }

@@ -16,7 +16,8 @@ use crate::journal::entry::Entry;
 use crate::journal::ledger::{self, Apply, Lookup};
 use crate::journal::log::Position;
 use crate::journal::record::Record;
-use crate::journal::{Change, JournalError, Receipt};
+use crate::journal::record::retained::{Carried, Remains};
+use crate::journal::{Change, Counters, JournalError, Receipt};
 
 pub(super) struct Stage<'a> {
     journal: &'a Inner,
@@ -25,6 +26,7 @@ pub(super) struct Stage<'a> {
     accepted: Vec<Arc<Event>>,
     prints: HashMap<(Name, Fingerprint), EventId>,
     replays: HashMap<ReplayId, Replay>,
+    standings: HashMap<Name, Standing>,
     /// No record stands behind this yet.
     stored: u64,
     /// Stands in for the places that only writing gives; greater than every real one so far.
@@ -40,6 +42,7 @@ impl<'a> Stage<'a> {
             accepted: Vec::new(),
             prints: HashMap::new(),
             replays: HashMap::new(),
+            standings: HashMap::new(),
             stored,
             next_place: stored,
         }
@@ -116,6 +119,19 @@ impl Lookup for Stage<'_> {
     fn is_stored(&self, place: Position) -> bool {
         place.0 <= self.stored
     }
+
+    fn standing(&mut self, endpoint: &Name) -> Option<Standing> {
+        let staged = self.standings.get(endpoint).cloned();
+        staged.or_else(|| self.journal.overlay().standing(endpoint).cloned())
+    }
+
+    fn dropped(&mut self) -> Counters {
+        self.journal.overlay().remains().counters.clone()
+    }
+
+    fn last_id(&mut self) -> u128 {
+        self.journal.overlay().last_id()
+    }
 }
 
 impl Apply for Stage<'_> {
@@ -146,6 +162,20 @@ impl Apply for Stage<'_> {
         Ok(())
     }
 
-    /// Nothing is decided by it.
-    fn stand(&mut self, _: &Name, _: &Standing) {}
+    fn stand(&mut self, endpoint: &Name, standing: &Standing) {
+        self.standings.insert(endpoint.clone(), standing.clone());
+    }
+
+    /// Retention is the last of its batch: nothing is decided by this, nor by what follows.
+    fn carry(&mut self, _: &Carried, _: Position) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn forget(&mut self, _: EventId, _: Position) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn remain(&mut self, _: &Remains) {}
+
+    fn note_id(&mut self, _: u128) {}
 }

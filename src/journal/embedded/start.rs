@@ -85,8 +85,8 @@ pub struct OpenReport {
 pub struct Verified {
     /// Records, cut-off writes and damage.
     pub findings: Findings,
-    /// Events accepted.
-    pub accepted: u64,
+    /// Events accepted; `None` if retention has cut the log, which then does not tell.
+    pub accepted: Option<u64>,
 }
 
 enum Attempted {
@@ -126,6 +126,7 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
         committing: Mutex::new(()),
         handing_over: Mutex::new(()),
         auditing: Mutex::new(()),
+        sweeper: Mutex::default(),
         dir: dir.clone(),
         space,
         failed: OnceLock::new(),
@@ -405,17 +406,18 @@ pub(super) fn verify(settings: &Settings) -> Result<Verified, JournalError> {
     let _lock = lock(&settings.dir)?;
     let log = settings.dir.join(LOG);
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(&log).map_err(at(&log))?);
-    let (mut accepted, mut known_torn) = (0, Vec::new());
+    let (mut accepted, mut known_torn, mut is_cut) = (0, Vec::new(), false);
     let (_, mut findings) = Log::open(folder, settings.segment_bytes, Position::NONE, |place, payload| {
         match read_record(place, payload)? {
             Record::Accepted(_) => accepted += 1,
+            Record::Retained(_) => is_cut = true,
             Record::Opened(opened) => known_torn.extend(opened.torn),
             _ => {}
         }
         Ok::<(), JournalError>(())
     })?;
     findings.damaged.retain(|gap| !known_torn.contains(gap));
-    Ok(Verified { findings, accepted })
+    Ok(Verified { findings, accepted: (!is_cut).then_some(accepted) })
 }
 
 /// Withdraws the trust in the index: the next open builds it again.

@@ -29,8 +29,8 @@
 //! records may have been seen in memory only, by a process that died before its sync or whose sync failed.
 //!
 //! Promises: after `append` returns `Ok`, its records survive a power cut. A failed write or sync is never
-//! retried: the log refuses everything from then on. Absent: compaction (retention removes whole
-//! segments, later), and any knowledge of what a payload means.
+//! retried: the log refuses everything from then on. A log may begin at any segment: [`Log::cut`] removes
+//! whole ones from the beginning. Absent: any knowledge of what a payload means.
 
 mod scan;
 mod segment;
@@ -69,6 +69,8 @@ struct Writer {
     current: Option<Segment>,
     /// Where the next record goes.
     end: u64,
+    /// Whether the next group begins a new segment.
+    turns: bool,
     buffer: Vec<u8>,
     failed: Option<String>,
 }
@@ -148,7 +150,7 @@ impl Log {
             segment.secure(last_group, end, used_end)?;
         }
         let segment_bytes = segment_bytes.min(SEGMENT_MAX_BYTES);
-        let writer = Writer { current, end, buffer: Vec::new(), failed: None };
+        let writer = Writer { current, end, turns: false, buffer: Vec::new(), failed: None };
         Ok((Self { disk, segment_bytes, segments: RwLock::new(segments), writer: Mutex::new(writer) }, findings))
     }
 
@@ -172,7 +174,8 @@ impl Log {
     }
 
     /// Where the oldest segment that is still there begins.
-    pub(crate) fn begin(&self) -> Position {
+    #[must_use]
+    pub fn begin(&self) -> Position {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         Position(segments.first_key_value().map_or(0, |(base, _)| *base))
     }
@@ -205,7 +208,8 @@ impl Log {
 
     /// The segment that has room for `len` bytes at the writer's end, made if need be.
     fn segment_for(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
-        if let Some(current) = writer.current.as_ref().filter(|current| writer.end + len <= current.held_end()) {
+        let has_room = |current: &&Segment| writer.end + len <= current.held_end() && !writer.turns;
+        if let Some(current) = writer.current.as_ref().filter(has_room) {
             return Ok(current.clone());
         }
         let base = writer.current.as_ref().map_or(0, Segment::end);
@@ -221,6 +225,7 @@ impl Log {
         })?;
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(base, segment.clone());
         writer.end = base + SEGMENT_HEADER_BYTES;
+        writer.turns = false;
         writer.current = Some(segment.clone());
         Ok(segment)
     }
@@ -237,6 +242,68 @@ impl Log {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Where the segment that holds `at` ends, or has come to if it is still written to; and whether it is.
+    /// `None` behind the last record.
+    #[must_use]
+    pub fn segment_end(&self, at: Position) -> Option<(Position, bool)> {
+        let end = self.end();
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let (base, segment) = segments.range(..=at.0).next_back()?;
+        let is_last = segments.last_key_value().is_some_and(|(last, _)| last == base);
+        let segment_end = if is_last { end } else { Position(segment.end()) };
+        (at < segment_end).then_some((segment_end, is_last))
+    }
+
+    /// Has the next group begin a new segment, and so the one written to be done with; where that ends.
+    pub fn turn(&self) -> Option<Position> {
+        let mut writer = self.writer();
+        writer.turns = true;
+        writer.current.as_ref().map(|current| Position(current.end()))
+    }
+
+    /// Whole records from `from` on, about `bytes` of them but one at least, up to the end of its segment; and
+    /// where to go on, which is the segment's end after its last record.
+    pub fn part(&self, from: Position, bytes: u64) -> io::Result<(Vec<(Position, Bytes)>, Position)> {
+        let segment = {
+            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+            segments.range(..=from.0).next_back().map(|(_, segment)| segment.clone())
+        };
+        let Some(segment) = segment else { return Ok((Vec::new(), from)) };
+        // Nothing stands behind the last group of the segment that is written to.
+        let end = self.end().0.clamp(segment.base, segment.held_end());
+        let from = from.0.max(segment.base + SEGMENT_HEADER_BYTES);
+        let mut len = bytes;
+        loop {
+            let to = from.saturating_add(len).next_multiple_of(8).min(end);
+            let (records, next) = segment.part(from, to)?;
+            if to == end {
+                return Ok((records, Position(segment.end())));
+            }
+            if !records.is_empty() {
+                return Ok((records, Position(next)));
+            }
+            // A record longer than this, or damage.
+            len = len.saturating_mul(4);
+        }
+    }
+
+    /// Removes the segments that end at or before `to`, oldest first, but never the last; the bytes given back.
+    ///
+    /// Whoever is reading in one meanwhile can go on.
+    pub fn cut(&self, to: Position) -> io::Result<u64> {
+        let mut freed = 0;
+        loop {
+            let base = self.begin();
+            if self.segment_end(base).is_none_or(|(end, is_last)| is_last || end > to) {
+                break;
+            }
+            self.disk.remove(&segment::name_of_base(base.0))?;
+            let gone = self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&base.0);
+            freed += gone.map_or(0, |segment| segment.held);
+        }
+        Ok(freed)
     }
 
     /// Bytes on disk.

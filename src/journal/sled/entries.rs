@@ -1,7 +1,7 @@
 //! Entries as bytes: singly, in chunks of slots, or many to a page.
 //!
 //! ```text
-//! entry     place, received, source, type, key?, occurred?, body bytes, print tag?, slot total, slots
+//! entry     place, received, source, type, key?, occurred?, body bytes, print tag?, payload kept, slot total, slots
 //! page      count, then per entry: event(16), length, entry
 //! ```
 
@@ -23,7 +23,7 @@ use crate::journal::log::Position;
 /// Slots in a chunk.
 pub(super) const SLOTS_PER_CHUNK: usize = 13;
 /// The longest head of an entry, the number of slots behind it included: every number as long as its type allows.
-const HEAD_MAX_BYTES: usize = 57 + TYPE_LEN_MAX + KEY_LEN_MAX;
+const HEAD_MAX_BYTES: usize = 58 + TYPE_LEN_MAX + KEY_LEN_MAX;
 /// The longest slot.
 const SLOT_MAX_BYTES: usize = 117;
 const _: () = assert!(HEAD_MAX_BYTES + SLOTS_PER_CHUNK * SLOT_MAX_BYTES <= VALUE_MAX_BYTES);
@@ -40,6 +40,7 @@ pub(super) fn encode(entry: &Entry, names: &Names, batch: &mut ::sled::Batch) ->
     first.option(head.occurred_at, |out, time| out.time(time));
     first.number(u64::from(head.body_bytes));
     first.option(entry.print_tag, |out, tag| out.raw(&tag.to_be_bytes()));
+    first.flag(entry.has_payload);
     first.number(entry.slots.len() as u64);
     let mut chunks = vec![first];
     for (index, slots) in entry.slots.chunks(SLOTS_PER_CHUNK).enumerate() {
@@ -71,8 +72,9 @@ pub(super) fn decode(id: EventId, from: &mut Reader, names: &Names) -> Option<(E
         body_bytes: from.small()?,
     };
     let print_tag = from.option(|from| Some(u64::from_be_bytes(*from.take(8)?.first_chunk()?)))?;
+    let has_payload = from.flag()?;
     let slots_total = from.small()?;
-    let mut entry = Entry { head: Arc::new(head), place, print_tag, slots: Vec::new() };
+    let mut entry = Entry { head: Arc::new(head), place, print_tag, has_payload, slots: Vec::new() };
     if slots_total > 0 {
         decode_slots(&mut entry, from, names)?;
     }
@@ -244,7 +246,8 @@ mod tests {
             body_bytes: u32::MAX,
         };
         let place = Position(u64::MAX);
-        Entry { head: Arc::new(head), place, print_tag: Some(u64::MAX), slots: vec![slot; slots] }
+        let (print_tag, slots) = (Some(u64::MAX), vec![slot; slots]);
+        Entry { head: Arc::new(head), place, print_tag, has_payload: true, slots }
     }
 
     #[test]

@@ -20,6 +20,8 @@
 //! p endpoint(2)                        the scheduler's mark
 //! s endpoint(2)                        how the endpoint stands
 //! t endpoint(2)                        counters of the endpoint
+//! d endpoint(2), v replay(16)          the same of events that retention let go of
+//! k source(2)                          what is held of the source
 //! m                                    format, position applied, last id, counters of events
 //! ```
 
@@ -27,8 +29,10 @@ mod entries;
 mod filter;
 mod meta;
 mod names;
+mod removal;
 mod replays;
 mod tags;
+mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -36,12 +40,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use super::JournalError;
 use super::codec::Reader;
 use super::entry::{Entry, Sign};
 use super::log::Position;
 use super::query::SCAN_MAX;
+use super::record::retained::Remains;
 use super::record::{decode_standing, encode_standing};
-use super::{Counters, JournalError};
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
@@ -49,7 +54,7 @@ use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
 use entries::{Page, SLOTS_PER_CHUNK};
 pub(super) use meta::Meta;
-use meta::{decode_meta, decode_tally, encode_meta, encode_tally};
+use meta::{decode_meta, encode_meta};
 use names::Names;
 pub(super) use tags::Tag;
 use tags::{Manifest, Merge};
@@ -67,6 +72,8 @@ pub(super) struct Index {
     tags: RwLock<Manifest>,
     /// The newest event on a page: only later ones may be paged.
     paged_to: Mutex<EventId>,
+    /// No event before this one is there, nor will be taken over.
+    oldest: Mutex<EventId>,
     merge: Mutex<Option<Merge>>,
 }
 
@@ -77,15 +84,20 @@ pub(super) struct Handover {
     pub(super) replays: Vec<Replay>,
     pub(super) marks: Vec<(Name, EventId)>,
     pub(super) standings: Vec<(Name, Standing)>,
+    /// What is left of all that retention let go of.
+    pub(super) remains: Remains,
+    /// The oldest event among those that are still to be taken over, these included.
+    pub(super) oldest_held: Option<EventId>,
     /// Sorted tags of all events up to the one named, if it is time for them.
     pub(super) tags: Option<(std::sync::Arc<Vec<Tag>>, EventId)>,
     /// All records before this are in the index then.
     pub(super) applied: Position,
 }
 
-/// An entry to be written, and what the index holds of it now.
+/// An entry to be written, or to be removed, and what the index holds of it now.
 pub(super) struct Update {
-    pub(super) entry: Entry,
+    pub(super) id: EventId,
+    pub(super) entry: Option<Entry>,
     pub(super) before: Option<Entry>,
 }
 
@@ -123,12 +135,7 @@ impl Index {
             None => Meta::default(),
             Some(value) => decode_meta(&mut reader(&value)).ok_or_else(other_format)?,
         };
-        for pair in db.scan_prefix(b"t") {
-            let (key, value) = pair.map_err(sled_failed)?;
-            let tally = decode_tally(&mut reader(&value)).ok_or_else(malformed)?;
-            meta.counters.endpoints.insert(names.of_key(&key).ok_or_else(malformed)?, tally);
-        }
-        meta.counters.replays = replays::read_tallies(&db)?;
+        totals::read(&db, &names, &mut meta)?;
         let tags = Manifest::read(&db)?;
         for stray in tags.strays(&db)? {
             tags::remove_run(&db, stray)?;
@@ -147,6 +154,7 @@ impl Index {
             meta: Mutex::new(meta),
             tags: RwLock::new(tags),
             paged_to: Mutex::new(paged_to),
+            oldest: Mutex::new(EventId::MIN),
             merge: Mutex::new(None),
         })
     }
@@ -165,10 +173,15 @@ impl Index {
             if let Some(before) = &update.before {
                 meta.counters.add(before, Sign::Minus);
             }
-            meta.counters.add(&update.entry, Sign::Plus);
-            meta.last_id = meta.last_id.max(update.entry.head.id.as_u128());
+            if let Some(entry) = &update.entry {
+                meta.counters.add(entry, Sign::Plus);
+            }
+            meta.last_id = meta.last_id.max(update.id.as_u128());
         }
         pages.close(&mut batch);
+        let is_removal = |update: &&Update| update.entry.is_none() && update.before.is_some();
+        let removed = handover.updates.iter().filter(is_removal);
+        self.remove_paged(removed.map(|update| update.id), &mut batch)?;
         for replay in &handover.replays {
             replays::put(replay, &mut batch);
             meta.last_id = meta.last_id.max(replay.id.as_u128());
@@ -184,8 +197,9 @@ impl Index {
             batch.insert(key, value);
         }
         meta.applied = meta.applied.max(handover.applied);
+        meta.remains.raise(&handover.remains);
         batch.insert(b"m", encode_meta(&meta));
-        self.put_tallies(&meta.counters, &mut batch);
+        totals::put(&self.meta(), &meta, &self.names, &mut batch);
         // Written first and published then: look-ups need not wait for the writing of a whole run.
         let manifest = handover.tags.as_ref().map(|(tags, up_to)| {
             let mut manifest = self.manifest();
@@ -196,6 +210,7 @@ impl Index {
         if let Some(manifest) = manifest {
             self.publish(manifest);
         }
+        self.note_oldest(handover.updates.iter().any(|update| is_removal(&update)), handover.oldest_held);
         *self.lock_meta() = meta;
         *self.lock_paged_to() = pages.paged_to;
         Ok(())
@@ -205,8 +220,9 @@ impl Index {
     pub(super) fn tidy(&self) -> IndexResult<()> {
         let mut merging = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         if merging.is_none() {
+            self.forget_tags()?;
             let mut manifest = self.manifest();
-            *merging = manifest.merge_due(&self.db)?;
+            *merging = manifest.merge_due(&self.db, *self.lock_oldest())?;
             self.publish(manifest);
         }
         let Some(merge) = merging.as_mut() else { return Ok(()) };
@@ -236,19 +252,15 @@ impl Index {
         self.tags.read().unwrap_or_else(PoisonError::into_inner).through
     }
 
-    /// A record per endpoint that changed: one for all could outgrow a value.
-    fn put_tallies(&self, counters: &Counters, batch: &mut ::sled::Batch) {
-        let written = self.meta().counters;
-        let changed = counters.endpoints.iter().filter(|(name, tally)| written.endpoints.get(*name) != Some(*tally));
-        for (endpoint, tally) in changed {
-            let key = numbered(b't', self.names.number(endpoint, batch));
-            batch.insert(key, encode_tally(tally));
-        }
-        replays::put_tallies(counters, &written, batch);
-    }
-
     fn put(&self, update: &Update, pages: &mut Pages, batch: &mut ::sled::Batch) {
-        let (entry, id) = (&update.entry, update.entry.head.id);
+        let id = update.id;
+        let before = update.before.as_ref();
+        let before =
+            before.map(|it| marks_of(it, &mut |name: &Name| self.names.number(name, batch))).unwrap_or_default();
+        let Some(entry) = &update.entry else {
+            before.iter().for_each(|key| batch.remove(key.as_slice()));
+            return;
+        };
         let chunks = entries::encode(entry, &self.names, batch);
         let may_be_paged = update.before.is_none() && id > pages.paged_to;
         match chunks.as_slice() {
@@ -259,9 +271,7 @@ impl Index {
                 }
             }
         }
-        let mut number = |name: &Name| self.names.number(name, batch);
-        let before = update.before.as_ref().map(|before| marks_of(before, &mut number)).unwrap_or_default();
-        let after = marks_of(entry, &mut number);
+        let after = marks_of(entry, &mut |name: &Name| self.names.number(name, batch));
         for key in before.difference(&after) {
             batch.remove(key.as_slice());
         }
@@ -430,6 +440,10 @@ impl Index {
 
     fn lock_meta(&self) -> MutexGuard<'_, Meta> {
         self.meta.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_oldest(&self) -> MutexGuard<'_, EventId> {
+        self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_paged_to(&self) -> MutexGuard<'_, EventId> {

@@ -35,22 +35,22 @@ pub(super) fn read(db: &::sled::Db) -> IndexResult<Vec<Replay>> {
     values.into_values().map(whole).collect()
 }
 
-/// Puts what the deliveries of replays came to, where that has changed.
-pub(super) fn put_tallies(counters: &Counters, written: &Counters, batch: &mut ::sled::Batch) {
+/// Puts what the deliveries of replays came to under this prefix, where that has changed.
+pub(super) fn put_tallies(kind: u8, counters: &Counters, written: &Counters, batch: &mut ::sled::Batch) {
     let changed = counters.replays.iter().filter(|(id, tally)| written.replays.get(*id) != Some(*tally));
     for (id, tally) in changed {
-        batch.insert(key(b'u', *id, &[]), encode_tally(tally));
+        batch.insert(key(kind, *id, &[]), encode_tally(tally));
     }
 }
 
-/// What the deliveries of each replay came to.
-pub(super) fn read_tallies(db: &::sled::Db) -> IndexResult<BTreeMap<ReplayId, Tally>> {
+/// What the deliveries of each replay came to, by what was put under this prefix.
+pub(super) fn read_tallies(db: &::sled::Db, kind: u8) -> IndexResult<BTreeMap<ReplayId, Tally>> {
     let read = |pair: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
         let (key, value) = pair.map_err(sled_failed)?;
         let id = id_of(&key).ok_or_else(malformed)?;
         Ok((id, decode_tally(&mut reader(&value)).ok_or_else(malformed)?))
     };
-    db.scan_prefix(b"u").map(read).collect()
+    db.scan_prefix([kind]).map(read).collect()
 }
 
 fn key(kind: u8, id: ReplayId, end: &[u8]) -> Vec<u8> {

@@ -170,15 +170,28 @@ impl Manifest {
         Ok(found)
     }
 
-    /// The merge that is due, if one is.
-    pub(super) fn merge_due(&mut self, db: &::sled::Db) -> IndexResult<Option<Merge>> {
+    /// Whether the events of some run are all before `oldest`.
+    pub(super) fn has_run_before(&self, oldest: EventId) -> bool {
+        self.runs.iter().any(|run| run.newest < oldest)
+    }
+
+    /// Takes the runs out whose events are all before `oldest`; their pages are then nobody's.
+    pub(super) fn remove_runs_before(&mut self, oldest: EventId, batch: &mut ::sled::Batch) -> Vec<u32> {
+        let gone: Vec<u32> = self.runs.iter().filter(|run| run.newest < oldest).map(|run| run.number).collect();
+        self.runs.retain(|run| run.newest >= oldest);
+        self.write(batch);
+        gone
+    }
+
+    /// The merge that is due, if one is. Tags of events before `oldest` are left out of it.
+    pub(super) fn merge_due(&mut self, db: &::sled::Db, oldest: EventId) -> IndexResult<Option<Merge>> {
         let levels: BTreeSet<u32> = self.runs.iter().map(|run| run.level).collect();
         for level in levels {
             let from: Vec<Run> = self.runs.iter().filter(|run| run.level == level).cloned().collect();
             if from.len() >= RUNS_PER_MERGE {
                 let newest = from.iter().map(|run| run.newest).max().unwrap_or(EventId::MIN);
                 let into = self.new_run(level + 1, newest);
-                return Merge::start(db, from, into).map(Some);
+                return Merge::start(db, from, into, oldest).map(Some);
             }
         }
         Ok(None)
@@ -260,14 +273,14 @@ fn find(
 }
 
 impl Merge {
-    fn start(db: &::sled::Db, from: Vec<Run>, into: Run) -> IndexResult<Self> {
+    fn start(db: &::sled::Db, from: Vec<Run>, into: Run, oldest: EventId) -> IndexResult<Self> {
         let bytes: Option<usize> = from.iter().map(|run| run.filter.as_ref().map(|filter| filter.bytes())).sum();
         let filter = bytes.filter(|bytes| *bytes <= FILTERS_MAX_BYTES).map(Filter::with_bytes);
         let mut merge = Self { from, into, filter, heads: BTreeSet::new(), sources: Vec::new() };
         for run in &merge.from {
             let range = page_key(run.number, (0, EventId::MIN))..page_key(run.number + 1, (0, EventId::MIN));
-            let tags = db.range(range).flat_map(|pair| match pair.map_err(sled_failed) {
-                Ok((_, page)) => tags_in(&page).map(Ok).collect::<Vec<_>>(),
+            let tags = db.range(range).flat_map(move |pair| match pair.map_err(sled_failed) {
+                Ok((_, page)) => tags_in(&page).filter(|(_, event)| *event >= oldest).map(Ok).collect::<Vec<_>>(),
                 Err(error) => vec![Err(error)],
             });
             merge.sources.push(Box::new(tags));
@@ -334,7 +347,7 @@ mod tests {
         let find = |manifest: &Manifest| manifest.events(&db, 7, (EventId::MIN, EventId::MAX), false, 100).unwrap();
         let before = find(&manifest);
         assert_eq!(before.len(), 1 + 2 * RUNS_PER_MERGE);
-        let mut merge = manifest.merge_due(&db).unwrap().unwrap();
+        let mut merge = manifest.merge_due(&db, EventId::MIN).unwrap().unwrap();
         let mut batch = ::sled::Batch::default();
         assert!(merge.step(&mut batch).unwrap());
         manifest.finish_merge(merge, &mut batch);
@@ -363,7 +376,7 @@ mod tests {
             manifest.add_run(&tags, EventId::from_u128(event), &mut batch);
             db.apply_batch(batch).unwrap();
             while round % 3 == 0
-                && let Some(mut merge) = manifest.merge_due(&db).unwrap()
+                && let Some(mut merge) = manifest.merge_due(&db, EventId::MIN).unwrap()
             {
                 loop {
                     let mut batch = ::sled::Batch::default();

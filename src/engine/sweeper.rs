@@ -1,0 +1,109 @@
+//! The sweeper has the journal let go of what retention no longer keeps, a little at a time.
+//!
+//! Each step is small, is committed with whatever else the committer has, and is followed by a pause of some
+//! times its own length: accepting and delivering go first. Nothing is decided here: the journal proposes by
+//! [`Retention`], and decides again when the proposal is committed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::committer::Committer;
+use super::{Clock, Health, Parts, read_blocking, supervise};
+use crate::core::retention::Retention;
+use crate::journal::retention::Sweep;
+use crate::journal::{Journal, JournalError};
+
+/// How long to wait before looking again when nothing was to be done.
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
+/// How long to wait after the journal could not take a step.
+const ERROR_PAUSE: Duration = Duration::from_secs(5);
+/// A step's pause in lengths of the step: at most a fifth of one core is taken.
+const PAUSE_FACTOR: u32 = 4;
+/// The shortest pause after a step.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// A handle on the sweeper.
+pub(super) struct Sweeper {
+    stop: watch::Sender<bool>,
+    freed_bytes: Arc<AtomicU64>,
+}
+
+/// What the task works with.
+struct Task {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    committer: Committer,
+    retention: Arc<Retention>,
+}
+
+impl Sweeper {
+    /// Starts the task on the current runtime, if there is anything it could ever do.
+    pub(super) fn start(parts: &Parts, committer: &Committer, health: &watch::Sender<Health>) -> Self {
+        let task = Task {
+            journal: Arc::clone(&parts.journal),
+            clock: Arc::clone(&parts.clock),
+            committer: committer.clone(),
+            retention: Arc::new(parts.retention.clone()),
+        };
+        let (stop, mut stopped) = watch::channel(false);
+        let freed_bytes = Arc::new(AtomicU64::new(0));
+        if !task.retention.is_endless() {
+            let freed = Arc::clone(&freed_bytes);
+            supervise("the sweeper", health.clone(), async move {
+                tokio::select! {
+                    () = task.run(&freed) => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
+        Self { stop, freed_bytes }
+    }
+
+    /// Bytes of the log that were given back since the start.
+    pub(super) fn freed_bytes(&self) -> u64 {
+        self.freed_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Task {
+    /// Works until the journal is closed.
+    async fn run(&self, freed_bytes: &AtomicU64) {
+        loop {
+            let began = Instant::now();
+            let pause = match self.step(Arc::clone(&self.retention), freed_bytes).await {
+                Ok(true) => (began.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN),
+                Ok(false) => IDLE_PAUSE,
+                Err(JournalError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "retention could not go on");
+                    ERROR_PAUSE
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One step; whether there may be another.
+    async fn step(&self, retention: Arc<Retention>, freed_bytes: &AtomicU64) -> Result<bool, JournalError> {
+        let now = self.clock.now();
+        let sweep = read_blocking(Arc::clone(&self.journal), move |journal| journal.sweep(&retention, now)).await?;
+        match sweep {
+            Sweep::Change(change) => drop(self.committer.commit(change).await?),
+            Sweep::Looked => {}
+            Sweep::Freed(bytes) => {
+                freed_bytes.fetch_add(bytes, Ordering::Relaxed);
+                tracing::info!(bytes, "retention has given back a part of the log");
+            }
+            Sweep::Idle => return Ok(false),
+        }
+        Ok(true)
+    }
+}

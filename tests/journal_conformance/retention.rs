@@ -1,0 +1,251 @@
+//! Letting go: what retention may take, what it must leave, and what is left afterwards.
+
+use std::sync::Arc;
+
+use backstop::core::delivery::{Reason, State, Step};
+use backstop::core::event::{Draft, Event};
+use backstop::core::filter::Filter;
+use backstop::core::id::EventId;
+use backstop::core::replay::{Replay, ReplayState};
+use backstop::core::retention::{Kept, Retention, Verdict};
+use backstop::journal::retention::{Retain, RetainItem};
+use backstop::journal::{Change, Receipt};
+
+use super::support::{self, Maker, accept, all_events, at, dedup, name, retention, settle, sweep};
+use super::{Bench, audited, commit, on_each, put, redeliver};
+
+/// Enough that their log has several segments.
+const EVENTS: usize = 60;
+const BODY_BYTES: usize = 1000;
+
+/// Events from `from_ms` on, ten milliseconds apart, to `crm` and `billing`.
+fn events(maker: &mut Maker, from_ms: u64) -> Vec<Event> {
+    let make = |n: usize| {
+        let event = maker.event(at(from_ms + 10 * n as u64), &["crm", "billing"]);
+        let draft = Draft { body: vec![b'x'; BODY_BYTES].into(), dedup: dedup(n as u8, 100), ..event.draft };
+        Event { draft, ..event }
+    };
+    (0..EVENTS).map(make).collect()
+}
+
+fn deliver(bench: &dyn Bench, event: &Event) {
+    for slot in 0..2 {
+        let done = settle(event.id.delivery(slot), 1, Step::Succeed, event.received_at);
+        assert_eq!(commit(bench, done), Receipt::Done);
+    }
+}
+
+/// Fills the journal with delivered events, and begins another segment.
+fn fill(bench: &dyn Bench, maker: &mut Maker) -> Vec<Event> {
+    let events = events(maker, 0);
+    for event in &events {
+        put(bench, event);
+        deliver(bench, event);
+    }
+    pad(bench, maker);
+    events
+}
+
+/// Something that stays, so large that the log goes on in new segments.
+fn pad(bench: &dyn Bench, maker: &mut Maker) {
+    for _ in 0..2 {
+        let mut event = maker.event(at(100_000), &["crm"]);
+        event.draft.body = vec![b'p'; 20_000].into();
+        put(bench, &event);
+    }
+}
+
+/// A thousand seconds of payload, ten thousand of metadata.
+fn policy() -> Retention {
+    retention(1_000_000, 10_000_000, &["crm", "billing"])
+}
+
+/// Asks `check` now, once indexed, after a restart, and with nothing left but the log.
+fn through_everything(bench: &mut dyn Bench, check: impl Fn(&dyn Bench)) {
+    check(bench);
+    bench.settle_index();
+    check(bench);
+    bench.reopen();
+    check(bench);
+    bench.rebuild();
+    check(bench);
+}
+
+#[test]
+fn payloads_go_first_and_the_rest_later() {
+    on_each(|bench| {
+        let mut maker = Maker::new(60);
+        let known = fill(bench, &mut maker);
+        let before = audited(bench);
+        sweep(bench.journal(), &policy(), at(900_000));
+        assert_eq!(audited(bench), before, "nothing is due yet");
+        sweep(bench.journal(), &policy(), at(5_000_000));
+        through_everything(bench, |bench| {
+            let counters = audited(bench);
+            assert_eq!((counters.accepted, counters.dropped), (before.accepted, 0));
+            assert_eq!(counters.endpoints, before.endpoints);
+            assert!(counters.sources[&name("flyflow")].bytes < before.sources[&name("flyflow")].bytes);
+            let view = bench.journal().entry(known[0].id).unwrap().unwrap();
+            assert_eq!((view.head, view.has_payload), (known[0].head(), false));
+            assert!(view.deliveries.iter().all(|delivery| delivery.state == State::Delivered));
+            assert_eq!(bench.journal().event(known[0].id).unwrap(), None);
+            assert_eq!(bench.journal().attempts(known[0].id.delivery(0)).unwrap(), []);
+            assert_eq!(commit(bench, redeliver(known[0].id, "crm", true)), Receipt::PayloadGone);
+            assert_eq!(all_events(bench.journal(), &Filter::default(), false, 7).len(), EVENTS + 2);
+        });
+        sweep(bench.journal(), &policy(), at(20_000_000));
+        through_everything(bench, |bench| {
+            let counters = audited(bench);
+            assert_eq!(counters.endpoints[&name("billing")], before.endpoints[&name("billing")]);
+            assert!(counters.dropped > 0);
+            assert_eq!(bench.journal().entry(known[0].id).unwrap(), None);
+            assert_eq!(commit(bench, redeliver(known[0].id, "crm", true)), Receipt::Missing);
+            let left = all_events(bench.journal(), &Filter::default(), true, 7).len() as u64;
+            assert_eq!(left, counters.accepted - counters.dropped);
+        });
+        assert!(bench.journal().last_id() > known[EVENTS - 1].id.as_u128());
+    });
+}
+
+#[test]
+fn a_delivery_still_to_be_made_keeps_its_event_whole() {
+    on_each(|bench| {
+        let mut maker = Maker::new(61);
+        let live = maker.event(at(0), &["crm", "billing"]);
+        put(bench, &live);
+        let due = at(99_000);
+        assert_eq!(commit(bench, settle(live.id.delivery(0), 1, Step::Retry { due }, at(0))), Receipt::Done);
+        fill(bench, &mut maker);
+        assert_eq!(commit(bench, settle(live.id.delivery(0), 2, Step::Retry { due }, at(1))), Receipt::Done);
+        sweep(bench.journal(), &policy(), at(900_000_000));
+        through_everything(bench, |bench| {
+            assert!(audited(bench).dropped > 10);
+            assert_eq!(bench.journal().event(live.id).unwrap().as_deref(), Some(&live));
+            assert_eq!(bench.journal().attempts(live.id.delivery(0)).unwrap().len(), 2);
+            assert_eq!(bench.journal().waiting(&name("crm"), 9).unwrap().0.len(), 1);
+            assert!(support::all_fresh(bench.journal(), &name("billing"), EventId::MIN, 9).len() == 1);
+        });
+        // It goes on as if nothing had been.
+        assert_eq!(commit(bench, settle(live.id.delivery(0), 3, Step::GiveUp, at(2))), Receipt::Done);
+        through_everything(bench, |bench| {
+            let attempts = bench.journal().attempts(live.id.delivery(0)).unwrap();
+            assert_eq!(attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3]);
+        });
+    });
+}
+
+#[test]
+fn whatever_is_proposed_a_live_delivery_and_a_changed_event_are_left_alone() {
+    on_each(|bench| {
+        let mut maker = Maker::new(62);
+        let live = maker.event(at(0), &["crm"]);
+        put(bench, &live);
+        let propose = |seen, kept| {
+            let verdict = Verdict { kept, expired: Vec::new() };
+            let item = RetainItem { seen, verdict, at: at(9), dedup: None, payload: None };
+            Change::Retain(Box::new(Retain { items: vec![item], cut: None }))
+        };
+        let seen = bench.journal().entry(live.id).unwrap().unwrap();
+        for kept in [Kept::Head, Kept::Nothing] {
+            assert_eq!(commit(bench, propose(seen.clone(), kept)), Receipt::Stale);
+        }
+        assert_eq!(commit(bench, settle(live.id.delivery(0), 1, Step::Succeed, at(3))), Receipt::Done);
+        assert_eq!(commit(bench, propose(seen, Kept::Nothing)), Receipt::Stale, "it has changed since");
+        let seen = bench.journal().entry(live.id).unwrap().unwrap();
+        assert_eq!(
+            commit(bench, redeliver(live.id, "crm", false)),
+            Receipt::Made(vec![(live.id.delivery(1), name("crm"))])
+        );
+        assert_eq!(commit(bench, propose(seen, Kept::Nothing)), Receipt::Stale, "it is to be delivered again");
+        assert_eq!(bench.journal().event(live.id).unwrap().as_deref(), Some(&live));
+    });
+}
+
+#[test]
+fn parked_deliveries_expire_and_are_listed_with_the_reason() {
+    on_each(|bench| {
+        let mut maker = Maker::new(63);
+        let parked = maker.event(at(0), &["crm", "old-crm"]);
+        put(bench, &parked);
+        assert_eq!(commit(bench, settle(parked.id.delivery(0), 1, Step::Succeed, at(3))), Receipt::Done);
+        fill(bench, &mut maker);
+        sweep(bench.journal(), &policy(), at(9_999_000));
+        assert_eq!(audited(bench).endpoints[&name("old-crm")].scheduled, 1);
+        sweep(bench.journal(), &policy(), at(20_000_000));
+        through_everything(bench, |bench| {
+            let tally = audited(bench).endpoints[&name("old-crm")];
+            assert_eq!((tally.scheduled, tally.expired), (0, 1));
+            let view = bench.journal().entry(parked.id).unwrap().unwrap();
+            let delivery = &view.deliveries[1];
+            assert_eq!((delivery.state, delivery.reason), (State::Expired, Reason::Retention));
+            assert_eq!((delivery.changed_at, view.has_payload), (at(20_000_000), false));
+            assert!(support::all_fresh(bench.journal(), &name("old-crm"), EventId::MIN, 9).is_empty());
+        });
+    });
+}
+
+#[test]
+fn standings_replays_and_duplicates_outlive_the_log_they_were_noted_in() {
+    on_each(|bench| {
+        let mut maker = Maker::new(64);
+        let (now, standing) = (at(0), support::standing(&mut maker.rng));
+        let change = Change::Stand { endpoint: name("crm"), standing: standing.clone() };
+        assert_eq!(commit(bench, change), Receipt::Done);
+        let replay = support::replay(maker.replay_id(now), now, Filter::default(), None);
+        assert_eq!(commit(bench, Change::OpenReplay(Box::new(replay.clone()))), Receipt::Done);
+        let mut long = maker.event(at(0), &["crm"]);
+        long.draft.dedup = dedup(200, 3_600_000_000);
+        put(bench, &long);
+        assert_eq!(commit(bench, settle(long.id.delivery(0), 1, Step::Succeed, at(3))), Receipt::Done);
+        fill(bench, &mut maker);
+        let cancel = Change::CancelReplay { id: replay.id, at: at(5) };
+        assert_eq!(commit(bench, cancel), Receipt::Done);
+        sweep(bench.journal(), &policy(), at(60_000_000));
+        let mut again = maker.event(at(60_000_000), &["crm"]);
+        again.draft.dedup = dedup(200, 3_600_000_000);
+        through_everything(bench, |bench| {
+            assert!(audited(bench).dropped > 10);
+            assert_eq!(bench.journal().standing(&name("crm")).circuit, standing.circuit);
+            let replays = bench.journal().replays().unwrap();
+            assert_eq!(replays, [Replay { state: ReplayState::Cancelled, ..replay.clone() }]);
+            assert_eq!(commit(bench, accept(&again)), Receipt::Duplicate(long.id));
+            assert!(!bench.journal().entry(long.id).unwrap().unwrap().has_payload);
+        });
+    });
+}
+
+#[test]
+fn a_source_that_takes_up_too_much_loses_its_oldest_bodies() {
+    on_each(|bench| {
+        let mut maker = Maker::new(65);
+        let known = fill(bench, &mut maker);
+        let other =
+            Event { draft: Draft { source: name("other"), ..known[0].draft.clone() }, ..maker.event(at(0), &[]) };
+        put(bench, &other);
+        let mut policy = retention(1_000_000_000, 1_000_000_000, &["crm", "billing"]);
+        let max_bytes = 70_000;
+        policy
+            .sources
+            .insert(name("flyflow"), backstop::core::retention::Keep { bytes_max: Some(max_bytes), ..policy.default });
+        sweep(bench.journal(), &policy, at(2_000_000));
+        through_everything(bench, |bench| {
+            let counters = audited(bench);
+            assert!(counters.sources[&name("flyflow")].bytes <= max_bytes, "{:?}", counters.sources);
+            assert_eq!(counters.dropped, 0);
+            assert!(!bench.journal().entry(known[0].id).unwrap().unwrap().has_payload);
+            assert!(bench.journal().entry(known[EVENTS - 1].id).unwrap().unwrap().has_payload, "no more than needed");
+            assert!(bench.journal().event(other.id).unwrap().is_some());
+        });
+    });
+}
+
+#[test]
+fn nothing_goes_without_a_rule() {
+    on_each(|bench| {
+        let mut maker = Maker::new(66);
+        let known = fill(bench, &mut maker);
+        assert_eq!(sweep(bench.journal(), &Retention::default(), at(u64::MAX / 4)), 0);
+        assert_eq!(audited(bench).dropped, 0);
+        assert_eq!(bench.journal().event(known[0].id).unwrap(), Some(Arc::new(known[0].clone())));
+    });
+}
