@@ -55,7 +55,7 @@ impl Rate {
 
 /// What an endpoint's rate still allows.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     /// Units of time in a millisecond.
     milli: u128,
     /// Between two even departures, in units.

@@ -87,7 +87,7 @@ pub struct Request {
 /// Of the fitting deliveries, those nothing was made of, by why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Skipped {
-    /// One of that event to that endpoint was waiting already, or there was no room for another.
+    /// One of that event to that endpoint was waiting already, or made by the same replay.
     pub waiting: u64,
     /// Older than its type's `max_age`.
     pub too_old: u64,
@@ -102,6 +102,8 @@ pub struct Skipped {
 /// Why a fitting delivery is not replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
+    /// See [`Skipped::waiting`].
+    Waiting,
     /// See [`Skipped::too_old`].
     TooOld,
     /// See [`Skipped::delivered_later`].
@@ -195,6 +197,7 @@ impl Skipped {
     /// Counts one more.
     pub const fn count(&mut self, skip: Skip) {
         let count = match skip {
+            Skip::Waiting => &mut self.waiting,
             Skip::TooOld => &mut self.too_old,
             Skip::DeliveredLater => &mut self.delivered_later,
             Skip::BodyGone => &mut self.body_gone,

@@ -19,7 +19,7 @@ mod replayer;
 mod replays;
 mod sweeper;
 mod trial;
-mod walk;
+pub mod walk;
 mod watching;
 
 use std::collections::HashMap;

@@ -16,14 +16,14 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::committer::Committer;
 use super::dispatcher::Command;
-use super::walk::{Item, Map, Stretch};
+use super::walk::{Map, fared};
 use super::{Clock, Health, read_blocking, supervise};
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::rate::Bucket;
-use crate::core::replay::{Fared, Next, Replay, ReplayState, Skipped, Turn};
+use crate::core::replay::{Fared, Next, Replay, ReplayState, Turn};
 use crate::core::timestamp::Timestamp;
-use crate::journal::{Advance, Change, Journal, JournalError, Receipt, Tally};
+use crate::journal::{Change, Journal, JournalError, Receipt};
 
 /// Deliveries made in one commit.
 const SLICE_MAX: u64 = 256;
@@ -173,24 +173,15 @@ impl Task {
     async fn make(&mut self, replay: Replay, most: u64, steady: Timestamp) -> Result<Step, JournalError> {
         let (map, now, id) = (Arc::clone(&self.map), self.clock.now(), replay.id);
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
-        let stretch =
-            read_blocking(Arc::clone(&self.journal), move |journal| map.stretch(journal, &replay, now, limit));
-        let Stretch { items: walked, cursor, finished } = stretch.await?;
-        let mut skipped = Skipped::default();
-        let mut items: Vec<(EventId, Name)> = Vec::new();
-        for Item { head, verdict, .. } in walked {
-            match verdict {
-                Ok(to) => items.push((head.id, to)),
-                Err(skip) => skipped.count(skip),
-            }
-        }
-        if self.is_crowded(&items).await {
+        let slice = read_blocking(Arc::clone(&self.journal), move |journal| map.advance(journal, &replay, now, limit));
+        let advance = slice.await?;
+        let items = &advance.items;
+        if self.is_crowded(items).await {
             return Ok(Step::Wait(CROWDED_PAUSE));
         }
         if let Some(bucket) = self.buckets.get_mut(&id) {
             items.iter().for_each(|_| bucket.take(steady));
         }
-        let advance = Advance { id, cursor, items, skipped, at: now, finished };
         if let Receipt::Made(made) = self.committer.commit(Change::AdvanceReplay(advance)).await? {
             let _told = self.dispatcher.send(Command::Made(made)).is_ok();
         }
@@ -207,16 +198,5 @@ impl Task {
         let _told = self.dispatcher.send(Command::Lanes(reply)).is_ok();
         let lanes = lanes.await.unwrap_or_default();
         lanes.iter().any(|lane| lane.waiting >= self.waiting_max && targets.contains(&lane.endpoint))
-    }
-}
-
-/// How a replay's deliveries have fared, from their count.
-pub(super) fn fared(tally: &Tally) -> Fared {
-    Fared {
-        open: tally.scheduled + tally.retrying,
-        retrying: tally.retrying,
-        delivered: tally.delivered,
-        dead: tally.dead,
-        withdrawn: tally.cancelled + tally.expired,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::dispatcher::Command;
-use super::replayer::fared;
+use super::walk::fared;
 use super::{Engine, NotDone};
 use crate::core::delivery::Status;
 use crate::core::endpoint::Order;

@@ -8,39 +8,70 @@ use crate::core::delivery::{Delivery, Status};
 use crate::core::event::EventHead;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::name::Name;
-use crate::core::replay::{Plan, Replay, Skip};
+use crate::core::replay::{Fared, Plan, Replay, Skip, Skipped};
 use crate::core::route::RouteTable;
 use crate::core::timestamp::Timestamp;
-use crate::journal::{EventView, Journal, JournalError, Query};
+use crate::journal::{Advance, EventView, Journal, JournalError, Query, Tally};
 
 /// Where deliveries can go by the config of now.
-pub(super) struct Map {
-    pub(super) endpoints: HashSet<Name>,
-    pub(super) routes: RouteTable,
+pub struct Map {
+    /// The endpoints that there are.
+    pub endpoints: HashSet<Name>,
+    /// Where events go that went nowhere.
+    pub routes: RouteTable,
 }
 
 /// A part of a walk.
-pub(super) struct Stretch {
-    pub(super) items: Vec<Item>,
+struct Stretch {
+    items: Vec<Item>,
     /// How far it has come; never back.
-    pub(super) cursor: Option<DeliveryId>,
-    pub(super) finished: bool,
+    cursor: Option<DeliveryId>,
+    finished: bool,
 }
 
 /// Something that fits.
-pub(super) struct Item {
-    pub(super) head: EventHead,
+struct Item {
+    head: EventHead,
     /// The delivery that fitted; `None` for an event that went nowhere.
     because: Option<(DeliveryId, Status)>,
     /// Where to, or why nowhere.
-    pub(super) verdict: Result<Name, Skip>,
-    /// Whether one of the event is waiting there already.
-    is_waiting: bool,
+    verdict: Result<Name, Skip>,
+}
+
+/// How a replay's deliveries have fared, from their count.
+#[must_use]
+pub fn fared(tally: &Tally) -> Fared {
+    Fared {
+        open: tally.scheduled + tally.retrying,
+        retrying: tally.retrying,
+        delivered: tally.delivered,
+        dead: tally.dead,
+        withdrawn: tally.cancelled + tally.expired,
+    }
 }
 
 impl Map {
+    /// The next slice of a replay's work, of about `limit` deliveries, to be committed.
+    pub fn advance(
+        &self,
+        journal: &dyn Journal,
+        replay: &Replay,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Advance, JournalError> {
+        let Stretch { items: walked, cursor, finished } = self.stretch(journal, replay, now, limit)?;
+        let (mut items, mut skipped) = (Vec::new(), Skipped::default());
+        for Item { head, verdict, .. } in walked {
+            match verdict {
+                Ok(to) => items.push((head.id, to)),
+                Err(skip) => skipped.count(skip),
+            }
+        }
+        Ok(Advance { id: replay.id, cursor, items, skipped, at: now, finished })
+    }
+
     /// The next part of the walk behind the replay's cursor, of about `limit` items.
-    pub(super) fn stretch(
+    fn stretch(
         &self,
         journal: &dyn Journal,
         replay: &Replay,
@@ -59,12 +90,17 @@ impl Map {
         /// Looked at in one go.
         const STRETCH: usize = 1000;
         let mut plan = Plan::default();
+        // What would have been made of the last event: none is made twice.
+        let mut made: (Option<EventId>, HashSet<Name>) = Default::default();
         loop {
             let stretch = self.stretch(journal, &replay, now, STRETCH)?;
-            for Item { head, because, verdict, is_waiting } in stretch.items {
+            for Item { head, because, verdict } in stretch.items {
+                if made.0 != Some(head.id) {
+                    made = (Some(head.id), HashSet::new());
+                }
                 match verdict {
                     Err(skip) => plan.skip(skip),
-                    Ok(_) if is_waiting => plan.skip_waiting(),
+                    Ok(to) if !made.1.insert(to.clone()) => plan.skip(Skip::Waiting),
                     Ok(to) => plan.make(now, &head, because, &to),
                 }
             }
@@ -95,7 +131,7 @@ impl Map {
             let none = targets.is_empty().then_some(Err(Skip::Nowhere));
             for target in targets.into_iter().map(Ok).chain(none) {
                 let verdict = target.and_then(|to| self.judge(replay, now, &head, to));
-                items.push(Item { head: head.clone(), because: None, verdict, is_waiting: false });
+                items.push(Item { head: head.clone(), because: None, verdict });
             }
         }
         Ok(Stretch { items, cursor, finished: page.next.is_none() })
@@ -120,11 +156,9 @@ impl Map {
                 continue;
             }
             let to = replay.to.clone().unwrap_or_else(|| delivery.endpoint.clone());
-            let fate = self.fate(journal, replay, &delivery, &to)?;
-            let judged = self.judge(replay, now, &head, to);
-            let verdict = if fate.is_delivered_later { judged.and(Err(Skip::DeliveredLater)) } else { judged };
-            let because = Some((delivery.id, delivery.status()));
-            items.push(Item { head, because, verdict, is_waiting: fate.is_waiting });
+            let obstacle = obstacle(journal, replay, &delivery, &to)?;
+            let verdict = self.judge(replay, now, &head, to).and_then(|to| obstacle.map_or(Ok(to), Err));
+            items.push(Item { head, because: Some((delivery.id, delivery.status())), verdict });
         }
         Ok(Stretch { items, cursor, finished: page.next.is_none() })
     }
@@ -135,35 +169,31 @@ impl Map {
         }
         if self.endpoints.contains(&to) { Ok(to) } else { Err(Skip::Nowhere) }
     }
-
-    /// What else became of the delivery's event at `to`.
-    fn fate(
-        &self,
-        journal: &dyn Journal,
-        replay: &Replay,
-        delivery: &Delivery,
-        to: &Name,
-    ) -> Result<Fate, JournalError> {
-        let is_elsewhere = *to != delivery.endpoint;
-        // The last one to its endpoint has none after it: no need to look.
-        if !delivery.superseded && !is_elsewhere {
-            return Ok(Fate { is_waiting: !delivery.state.is_terminal(), is_delivered_later: false });
-        }
-        let view = journal.entry(delivery.id.event)?;
-        let others = view.into_iter().flat_map(|view| view.deliveries).filter(|other| other.endpoint == *to);
-        let others: Vec<Delivery> = others.collect();
-        let is_later = |other: &Delivery| is_elsewhere || other.id > delivery.id;
-        let is_there = others.iter().any(|other| is_later(other) && other.status() == Status::Delivered);
-        Ok(Fate {
-            is_waiting: others.iter().any(|other| !other.state.is_terminal()),
-            is_delivered_later: replay.terms.skip_if_delivered_later && is_there,
-        })
-    }
 }
 
-struct Fate {
-    is_waiting: bool,
-    is_delivered_later: bool,
+/// What else became of the delivery's event at `to` that leaves nothing to do.
+fn obstacle(
+    journal: &dyn Journal,
+    replay: &Replay,
+    delivery: &Delivery,
+    to: &Name,
+) -> Result<Option<Skip>, JournalError> {
+    let is_elsewhere = *to != delivery.endpoint;
+    // The last one to its endpoint has none after it: no need to look.
+    if !delivery.superseded && !is_elsewhere {
+        return Ok((!delivery.state.is_terminal()).then_some(Skip::Waiting));
+    }
+    let view = journal.entry(delivery.id.event)?;
+    let others = view.into_iter().flat_map(|view| view.deliveries).filter(|other| other.endpoint == *to);
+    let mut is_delivered_later = false;
+    for other in others {
+        if !other.state.is_terminal() || other.replay == Some(replay.id) {
+            return Ok(Some(Skip::Waiting));
+        }
+        let is_later = is_elsewhere || other.id > delivery.id;
+        is_delivered_later |= is_later && other.status() == Status::Delivered;
+    }
+    Ok((replay.terms.skip_if_delivered_later && is_delivered_later).then_some(Skip::DeliveredLater))
 }
 
 /// Whether an event was there when the replay was asked for. Both ids come from one source that only grows,

@@ -66,7 +66,7 @@ impl Checks {
         }
     }
 
-    fn that(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    pub(crate) fn that(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds && self.violation.is_none() {
             self.violation = Some(what());
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstop::core::event::Draft;
@@ -41,6 +42,8 @@ pub(crate) struct Process {
     pub(crate) requests: usize,
     pub(crate) is_writing: bool,
     pub(crate) next_turn: Option<u64>,
+    /// Whether what the replayer wanted is not committed yet.
+    pub(crate) is_replaying: Arc<AtomicBool>,
     pub(crate) marked_at: u64,
 }
 
@@ -70,6 +73,7 @@ impl Process {
             requests: 0,
             is_writing: false,
             next_turn: None,
+            is_replaying: Arc::default(),
             marked_at: 0,
         }
     }

@@ -7,7 +7,7 @@ use backstop::core::delivery::Delivery;
 use backstop::core::endpoint::{Endpoint, Order};
 use backstop::core::event::EventHead;
 use backstop::core::filter::Filter;
-use backstop::core::id::{DeliveryId, EventId};
+use backstop::core::id::{DeliveryId, EventId, ReplayId};
 use backstop::core::name::Name;
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::{EventView, Journal as _, Query};
@@ -24,6 +24,8 @@ pub(crate) struct Truth {
     pub(crate) open: BTreeMap<Line, BTreeSet<DeliveryId>>,
     /// Not ended.
     pub(crate) unfinished: BTreeSet<DeliveryId>,
+    /// What each replay has made.
+    pub(crate) made: BTreeMap<ReplayId, BTreeSet<DeliveryId>>,
     /// Events with changes that are on their way to the journal.
     touched: BTreeSet<EventId>,
     last: Option<EventId>,
@@ -38,6 +40,7 @@ impl Truth {
             deliveries: BTreeMap::new(),
             open: BTreeMap::new(),
             unfinished: BTreeSet::new(),
+            made: BTreeMap::new(),
             touched: BTreeSet::new(),
             last: None,
         }
@@ -86,6 +89,9 @@ impl Truth {
             if let Some(line) = line {
                 self.open.entry(line).or_default().insert(delivery.id);
             }
+        }
+        if let Some(replay) = delivery.replay {
+            self.made.entry(replay).or_default().insert(delivery.id);
         }
         self.deliveries.insert(delivery.id, delivery.clone());
     }

@@ -3,6 +3,8 @@
 //! Time jumps from one happening to the next. What a process would do by a thread or a task of its own is a
 //! happening too, so that anything can come in between: a commit, a look into the backlog, an answer.
 
+mod replays;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::check::{Checks, QUIET};
 use super::far::Far;
-use super::plan::{HOUR, Plan, SECOND};
+use super::plan::{HOUR, MINUTE, Plan, SECOND};
 use super::post::{Post, key, post};
 use super::process::{Asked, Process};
 use super::truth::Truth;
@@ -37,6 +39,7 @@ enum Happening {
     Post(usize),
     Landed(u32, Dispatch, u64, Reply, u64),
     Turn(u32),
+    Replay(u32),
     Read(u32, Refill),
     Told(u32, Command),
     Write(u32),
@@ -197,7 +200,7 @@ impl World {
                 self.crank();
             }
             let all_posted = self.posts.iter().all(|post| post.acknowledged.is_some());
-            if self.is_calm && all_posted && self.truth.unfinished.is_empty() {
+            if self.is_calm && all_posted && self.truth.unfinished.is_empty() && self.are_replayed() {
                 break;
             }
         }
@@ -242,6 +245,7 @@ impl World {
                 let now = self.now;
                 let _due = self.process().next_turn.take_if(|at| *at <= now);
             }
+            Happening::Replay(of) if self.is_of(of) => self.work_replays(),
             Happening::Crash => {
                 self.crash();
                 self.again(0);
@@ -286,6 +290,7 @@ impl World {
         if self.is_calm {
             self.resume_all();
         }
+        self.schedule_replays();
     }
 
     /// The process is killed: what the journal has is all that remains.
@@ -326,6 +331,7 @@ impl World {
             .retain(|_, happening| !matches!(happening, Happening::Crash | Happening::Jump | Happening::Request));
         if self.process.is_some() {
             self.resume_all();
+            self.resume_replays();
         }
     }
 
@@ -351,7 +357,7 @@ impl World {
         }
         let index = self.rng.usize(1..self.far.len().max(2));
         let some: Vec<Delivery> = self.truth.deliveries.values().cloned().collect();
-        match (self.rng.u32(0..5), self.rng.choice(some)) {
+        match (self.rng.u32(0..6), self.rng.choice(some)) {
             (0, _) if index < self.far.len() => {
                 let pause = Pause { since: self.wall(), cause: PauseCause::Operator, note: String::new() };
                 let (reply, answer) = oneshot::channel();
@@ -367,6 +373,7 @@ impl World {
                 self.process().tell(Command::Cancel(delivery.id, delivery.endpoint, reply));
                 self.process().asked.push_back(Asked::Cancel(answer));
             }
+            (5, _) => self.request_replay(),
             (4, Some(delivery)) => {
                 let (event, endpoint, at) = (delivery.id.event, delivery.endpoint, self.wall());
                 self.truth.touch(event);
@@ -435,6 +442,7 @@ impl World {
             }
             self.checks.stored(self.now, &delivery, due);
         }
+        self.check_replays();
         self.look_at_pauses();
     }
 

@@ -105,7 +105,7 @@ pub struct Replay {
 /// Fitting deliveries that nothing was made of, by why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SkippedBy {
-    /// One of that event to that endpoint was waiting already.
+    /// One of that event to that endpoint was waiting already, or made by the same replay.
     pub waiting: u64,
     /// Older than its type's `max_age`.
     pub too_old: u64,

@@ -48,7 +48,8 @@ impl Fared {
 
 impl Replay {
     /// What it does next. `bucket`: what its rate allows; `now` is by that bucket's clock.
-    pub(crate) fn next(&self, fared: Fared, now: Timestamp, bucket: Option<&Bucket>) -> Next {
+    #[must_use]
+    pub fn next(&self, fared: Fared, now: Timestamp, bucket: Option<&Bucket>) -> Next {
         if self.state != ReplayState::Running {
             return Next::Nothing;
         }

@@ -70,12 +70,6 @@ impl Plan {
         self.skipped.count(skip);
     }
 
-    /// Counts one for which a delivery to that endpoint is waiting already.
-    pub const fn skip_waiting(&mut self) {
-        self.selected += 1;
-        self.skipped.waiting += 1;
-    }
-
     /// Counts one that would be made to `to`, because of this delivery.
     pub fn make(&mut self, now: Timestamp, head: &EventHead, because: Option<(DeliveryId, Status)>, to: &Name) {
         self.selected += 1;
@@ -135,7 +129,7 @@ mod tests {
             plan.make(now, &head(number, "call_ended", ago(age)), because, &crm);
         }
         plan.skip(Skip::TooOld);
-        plan.skip_waiting();
+        plan.skip(Skip::Waiting);
         assert_eq!((plan.selected, plan.would_make, plan.skipped.total()), (8, 6, 2));
         assert_eq!(plan.by_age, [2, 1, 1, 1, 1]);
         assert_eq!(plan.by_status, BTreeMap::from([(None, 1), (Some(Status::Dead), 5)]));
