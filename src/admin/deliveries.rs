@@ -51,9 +51,19 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     listed.or(many_cancelled).unify().or(one).unify().map(respond).boxed()
 }
 
-async fn list(parameters: Pairs, state: AdminState) -> Answer {
-    let query = select::listing::<DeliveryId>(Of::Deliveries, parameters, state.engine.now())?;
-    let page = state.engine.read(move |journal| select::page(query, |query| journal.deliveries(query))).await?;
+async fn list(mut parameters: Pairs, state: AdminState) -> Answer {
+    let parked = select::parked(&mut parameters)?;
+    let of = if parked { Of::Waiting } else { Of::Deliveries };
+    let query = select::listing::<DeliveryId>(of, parameters, state.engine.now())?;
+    let engine = state.engine.clone();
+    let scan = move |journal: &dyn Journal| {
+        select::page(query, |query| {
+            let mut page = journal.deliveries(query)?;
+            page.items.retain(|(_, delivery)| !parked || engine.endpoint(&delivery.endpoint).is_none());
+            Ok(page)
+        })
+    };
+    let page = state.engine.read(scan).await?;
     let waits = waits(&state, page.items.iter().map(|(_, delivery)| delivery)).await;
     let listed = page.items.iter().zip(waits);
     let items = listed.map(|((head, delivery), waits_for)| wire::Delivery {

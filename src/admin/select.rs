@@ -64,6 +64,15 @@ pub(super) fn listing<C: FromStr>(of: Of, pairs: Pairs, now: Timestamp) -> Resul
     Ok(Query { filter: filter(of, &selection, now)?, after, newest_first, limit })
 }
 
+/// Takes out of `pairs` whether only what is parked is asked for: what waits for an endpoint that the config has not.
+pub(super) fn parked(pairs: &mut Pairs) -> Result<bool, Problem> {
+    let mut parked = None;
+    for (name, value) in pairs.extract_if(.., |(name, _)| name == "parked") {
+        once(&mut parked, &name, value)?;
+    }
+    parked.map_or(Ok(false), |value| flag("parked", &value))
+}
+
 /// Whether a list begins with the newest: unless it is asked for otherwise.
 pub(super) fn newest_first(order: Option<&str>) -> Result<bool, Problem> {
     match order {
@@ -109,7 +118,7 @@ fn take(selection: &mut Selection, of: Of, name: &str, value: String) -> Result<
         _ => Err(Problem::parameter(
             name,
             "is not known here; known are endpoint, source, type, key, id, status, reason, group, replay, since, until, \
-             occurred_since, occurred_until, include_superseded, order, limit, cursor, and for events unrouted",
+             occurred_since, occurred_until, include_superseded, order, limit, cursor, for events unrouted, and for deliveries parked",
         )),
     }
 }

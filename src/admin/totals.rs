@@ -21,6 +21,7 @@ async fn counters(state: AdminState) -> Answer {
     let held = |held: &Held| wire::Held { events: held.events, bytes: held.bytes, live_bytes: held.live_bytes };
     let lanes = state.engine.lanes().await;
     let turned_away = state.intake.counts();
+    let parked = counters.endpoints.iter().filter(|(name, _)| state.engine.endpoint(name).is_none());
     let counters = wire::Counters {
         accepted: counters.accepted,
         unrouted: counters.unrouted,
@@ -29,6 +30,7 @@ async fn counters(state: AdminState) -> Answer {
         oldest_received_at: oldest.map(|at| at.to_string()),
         freed_bytes: state.engine.freed_bytes(),
         endpoints: counters.endpoints.iter().map(|(name, tally)| (name.to_string(), tally.into())).collect(),
+        parked: parked.map(|(_, tally)| tally.scheduled + tally.retrying).sum(),
         in_flight: lanes.iter().map(|lane| lane.in_flight).sum(),
         started_at: state.started_at.to_string(),
         turned_away: turned_away.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),

@@ -328,6 +328,8 @@ pub struct Counters {
     pub freed_bytes: u64,
     /// By endpoint, since the journal began.
     pub endpoints: BTreeMap<String, Tally>,
+    /// Of the deliveries that wait, those whose endpoint the config does not have.
+    pub parked: u64,
     /// Attempts on their way now.
     pub in_flight: usize,
     /// When this process began.

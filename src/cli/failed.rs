@@ -13,6 +13,9 @@ use crate::admin::wire::{Delivery, Page};
 /// List deliveries that failed, or with --status others
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Only what waits for an endpoint that the config does not have
+    #[arg(long)]
+    parked: bool,
     #[command(flatten)]
     filters: Filters,
     #[command(flatten)]
@@ -24,7 +27,10 @@ pub(crate) struct Args {
 /// Lists deliveries.
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     let client = Client::new(&args.remote, config)?;
-    let parameters = args.extent.parameters(&args.filters.selection(false));
+    let mut parameters = args.extent.parameters(&args.filters.selection(false));
+    if args.parked {
+        parameters.push(("parked", "true".to_owned()));
+    }
     let page: Page<Delivery> = client.list(&["deliveries"], &parameters, &args.extent).await?;
     let empty = if args.filters.statuses.is_empty() { "no failed delivery fits" } else { "no delivery fits" };
     args.remote.output.show(&page, |page| {

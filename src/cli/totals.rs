@@ -19,12 +19,13 @@ pub(crate) struct Args {
 pub(crate) async fn counters(args: &Args, config: &Path) -> Result<(), Failure> {
     let counters: Counters = Client::new(&args.remote, config)?.get(&["counters"], &[]).await?;
     args.remote.output.show(&counters, |counters| {
-        let Counters { accepted, unrouted, in_flight, started_at, .. } = counters;
+        let Counters { accepted, unrouted, parked, in_flight, started_at, .. } = counters;
+        let parked = if *parked == 0 { String::new() } else { format!("; {parked} deliveries parked") };
         let turned_away = counters.turned_away.iter().filter(|(_, count)| **count > 0);
         let turned_away: Vec<String> = turned_away.map(|(reason, count)| format!("{count} {reason}")).collect();
         let turned_away = if turned_away.is_empty() { "nothing".to_owned() } else { turned_away.join(", ") };
         format!(
-            "{accepted} events accepted, {unrouted} of them unrouted; {in_flight} attempts in flight\n\
+            "{accepted} events accepted, {unrouted} of them unrouted; {in_flight} attempts in flight{parked}\n\
              turned away since {started_at}: {turned_away}\n{}",
             tallies(&counters.endpoints)
         )

@@ -49,12 +49,18 @@ impl Engine {
         let view = self.read(move |journal| journal.entry(event)).await?.ok_or(NotDone::Missing)?;
         let mut targets: Vec<Name> = match to {
             Some(to) => vec![to],
+            // What was routed nowhere goes where it would be routed now.
+            None if view.deliveries.is_empty() => {
+                self.shared.map.routes.fan_out(&view.head.source, &view.head.event_type)
+            }
             None => view.deliveries.into_iter().map(|delivery| delivery.endpoint).collect(),
         };
         let mut seen = HashSet::new();
         targets.retain(|target| seen.insert(target.clone()));
         if targets.is_empty() {
-            return Err(NotDone::Invalid("the event was routed nowhere; name an endpoint to send it to".to_owned()));
+            return Err(NotDone::Invalid(
+                "no route sends the event anywhere; name an endpoint to send it to, or add a route".to_owned(),
+            ));
         }
         if let Some(unknown) = targets.iter().find(|target| !self.shared.endpoints.contains_key(*target)) {
             return Err(NotDone::UnknownEndpoint(unknown.clone()));

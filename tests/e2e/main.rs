@@ -13,6 +13,7 @@ mod http;
 mod journal;
 mod lines;
 mod missed;
+mod parked;
 mod place;
 mod refused;
 mod restart;
