@@ -48,6 +48,13 @@ pub fn target(text: &str) -> Result<Url, TargetError> {
     if url.has_host() { Ok(url) } else { Err(TargetError::NoHost) }
 }
 
+/// Whether two URLs lead to one origin (RFC 6454): scheme, host and port. What is no URL has none.
+#[must_use]
+pub fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin = |text: &str| target(text).ok().map(|url| url.origin());
+    origin(one).is_some_and(|one| origin(other) == Some(one))
+}
+
 /// The certificate authorities this machine trusts. Empty where it has none: then every https endpoint
 /// fails its handshake, and everything else works.
 #[must_use]

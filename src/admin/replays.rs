@@ -12,7 +12,7 @@ use super::{AdminState, GET, GET_OR_POST, POST, json_body, only, respond, see_th
 use crate::core::event::TYPE_LEN_MAX;
 use crate::core::id::ReplayId;
 use crate::core::rate::Rate;
-use crate::core::replay::{REQUEST_KEY_LEN_MAX, Request, Terms};
+use crate::core::replay::{REQUEST_KEY_LEN_MAX, Replay, Request, Terms};
 use crate::egress;
 use crate::engine::{Again, COPIES_MAX, NotDone, ReplayOrder};
 
@@ -25,11 +25,11 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let all = warp::path!("replays").and(only(GET_OR_POST));
     let listed = all.clone().and(warp::get()).and(with(state)).then(list);
     let key = warp::header::optional::<String>("idempotency-key");
-    let begun = all.and(warp::post()).and(key).and(json_body::<wire::OpenReplay>()).and(with(state)).then(open);
+    let begun = all.and(warp::post()).and(key.clone()).and(json_body::<wire::OpenReplay>()).and(with(state)).then(open);
     let shown = warp::path!("replays" / String).and(only(GET)).and(with(state)).then(show);
     let verb = warp::path!("replays" / String / String).and(only(POST));
     let again = warp::path!("replays" / String / "rerun").and(only(POST));
-    let again = again.and(json_body::<wire::ReplayAgain>()).and(with(state)).then(rerun);
+    let again = again.and(key).and(json_body::<wire::ReplayAgain>()).and(with(state)).then(rerun);
     let turned = verb.and(with(state)).then(turn);
     listed.or(begun).unify().or(shown).unify().or(again).unify().or(turned).unify().map(respond).boxed()
 }
@@ -58,18 +58,20 @@ async fn open(key: Option<String>, asked: Result<wire::OpenReplay, Problem>, sta
     }
     let engine = state.engine.clone();
     let (replay, is_new) = see_through(async move { engine.open_replay(order).await }).await?;
+    shown_begun((replay, is_new), &state).await
+}
+
+async fn shown_begun((replay, is_new): (Replay, bool), state: &AdminState) -> Answer {
     if is_new {
         return Ok(json(StatusCode::ACCEPTED, &wire::Replay::new(&replay, None)));
     }
-    Ok(json(StatusCode::OK, &find(&state, replay.id).await?))
+    Ok(json(StatusCode::OK, &find(state, replay.id).await?))
 }
 
 async fn attempt(order: ReplayOrder, url: String, copies: Option<usize>, state: AdminState) -> Answer {
-    if order.filter.unrouted || order.to.is_some() {
-        return Err(Problem::parameter(
-            "to_url",
-            "cannot go with `to` or with unrouted events: copies are of deliveries",
-        ));
+    if order.filter.unrouted || order.to.is_some() || order.terms != Terms::default() || order.request.is_some() {
+        let what = "goes with a filter and `copies` alone: nothing is made, and copies are of deliveries";
+        return Err(Problem::parameter("to_url", what));
     }
     let wrong = |error: egress::TargetError| Problem::parameter("to_url", &error.to_string());
     egress::target(&url).map_err(wrong)?;
@@ -129,7 +131,7 @@ fn rate(text: &str) -> Result<Rate, Problem> {
 }
 
 /// What the client calls this request, and a digest of it: one key stands for one request.
-fn request(key: String, asked: &wire::OpenReplay) -> Result<Request, Problem> {
+fn request(key: String, asked: &impl serde::Serialize) -> Result<Request, Problem> {
     if key.is_empty() || key.len() > REQUEST_KEY_LEN_MAX {
         return Err(Problem::parameter("Idempotency-Key", "has 1 to 255 bytes"));
     }
@@ -159,15 +161,23 @@ async fn turn(id: String, verb: String, state: AdminState) -> Answer {
     Ok(json(StatusCode::OK, &replay))
 }
 
-async fn rerun(id: String, asked: Result<wire::ReplayAgain, Problem>, state: AdminState) -> Answer {
-    let which = match asked?.what.as_deref() {
+async fn rerun(
+    id: String,
+    key: Option<String>,
+    asked: Result<wire::ReplayAgain, Problem>,
+    state: AdminState,
+) -> Answer {
+    let asked = asked?;
+    let request = key.map(|key| request(key, &(&id, &asked))).transpose()?;
+    let which = match asked.what.as_deref() {
         None | Some("failed") => Again::Failed,
         Some("rest") => Again::Rest,
         Some(_) => return Err(Problem::parameter("what", "is `failed` or `rest`")),
     };
     let id = parse(&id)?;
-    let replay = see_through(async move { state.engine.replay_again(id, which).await }).await?;
-    Ok(json(StatusCode::ACCEPTED, &wire::Replay::new(&replay, None)))
+    let engine = state.engine.clone();
+    let begun = see_through(async move { engine.replay_again(id, which, request).await }).await?;
+    shown_begun(begun, &state).await
 }
 
 async fn find(state: &AdminState, id: ReplayId) -> Result<wire::Replay, Problem> {

@@ -6,6 +6,7 @@
 mod watch;
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::client::{Client, Remote};
 use super::events::event_of;
@@ -15,6 +16,9 @@ use super::table::Table;
 use crate::admin::wire::{
     Made, OpenReplay, Plan, Replay, ReplayAgain, ReplayDelivery, ReplayEvent, Replays, Selection, Trial, TrialAnswer,
 };
+
+/// So long a replay waits for its own plan before it begins.
+const PLAN_TIME: Duration = Duration::from_secs(3);
 
 /// Deliver again: one event or delivery by its id, or everything that fits the filters
 #[derive(Debug, clap::Args)]
@@ -183,15 +187,16 @@ async fn many(args: &Args, filter: Selection, client: &Client) -> Result<(), Fai
         return args.remote.output.show(&trial, tried);
     }
     let key = terms.idempotency_key.as_deref();
-    // The bar needs an end: what a dry run counts.
+    // The bar needs an end: what a dry run counts, if that does not take long.
+    let dry = OpenReplay { dry_run: true, ..asked.clone() };
     let plan: Option<Plan> = match args.detach {
         true => None,
-        false => Some(client.post(&["replays"], &OpenReplay { dry_run: true, ..asked.clone() }).await?),
+        false => tokio::time::timeout(PLAN_TIME, client.post(&["replays"], &dry)).await.ok().transpose()?,
     };
     let opened: Replay = client.post_keyed(&["replays"], key, &asked).await?;
-    let replay = match plan {
-        Some(plan) => watch::until_ended(opened, Some(plan.selected), client).await?,
-        None => opened,
+    let replay = match args.detach {
+        true => opened,
+        false => watch::until_ended(opened, plan.map(|plan| plan.selected), client).await?,
     };
     args.remote.output.show(&replay, watch::summary)
 }

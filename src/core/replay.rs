@@ -11,9 +11,10 @@ mod plan;
 
 use std::time::Duration;
 
+use crate::core::delivery::Delivery;
 use crate::core::event::EventHead;
 use crate::core::filter::Filter;
-use crate::core::id::{DeliveryId, ReplayId};
+use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::rate::Rate;
 use crate::core::route::type_matches;
@@ -31,8 +32,10 @@ pub struct Replay {
     pub id: ReplayId,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// What is replayed. `until` is always set: the freeze.
+    /// What is replayed.
     pub filter: Filter,
+    /// What came later cannot enter the selection.
+    pub freeze: Freeze,
     /// Where to; `None` is where each delivery went before, and for unrouted events where routes send them now.
     pub to: Option<Name>,
     /// How.
@@ -55,6 +58,15 @@ pub struct Replay {
     pub canary_passed: bool,
     /// Failures that an operator has seen and went on after: they stop it no more.
     pub forgiven: u64,
+}
+
+/// The end of a replay's selection. Events are told by their ids: those only grow, whatever the clock does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freeze {
+    /// Only events with smaller ids.
+    pub before: EventId,
+    /// Of deliveries that were made again, only those until then.
+    pub at: Timestamp,
 }
 
 /// How a replay goes about its work.
@@ -182,6 +194,15 @@ impl Replay {
     }
 }
 
+impl Freeze {
+    /// Whether a delivery of this event was there.
+    #[must_use]
+    pub fn admits(&self, head: &EventHead, delivery: &Delivery) -> bool {
+        let is_original = delivery.replay.is_none() && delivery.born_at == head.received_at;
+        head.id < self.before && (is_original || delivery.born_at <= self.at)
+    }
+}
+
 impl Terms {
     /// Whether an event is too old to be replayed now.
     #[must_use]
@@ -271,7 +292,6 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::EventId;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -280,6 +300,7 @@ mod tests {
             id: ReplayId::from_u128(1),
             created_at: Timestamp::ZERO,
             filter: Filter::failed(),
+            freeze: Freeze { before: EventId::from_u128(1), at: Timestamp::ZERO },
             to: None,
             terms: Terms::default(),
             request: None,

@@ -40,6 +40,7 @@ use crate::core::event::{Draft, Event, cut};
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
+use crate::core::replay::OPEN_MAX;
 use crate::core::retention::Retention;
 use crate::core::route::RouteTable;
 use crate::core::scheduler::{LaneView, Limits, Wait};
@@ -249,6 +250,8 @@ impl Engine {
             ordered: ordered.map(|endpoint| endpoint.name.clone()).collect(),
             waiting_max: parts.limits.ordered_max / 4,
             buckets: HashMap::new(),
+            open_max: (parts.limits.active_max as u64 / 4).clamp(1, OPEN_MAX),
+            forgiven: HashMap::new(),
         };
         let replayer = Replayer::start(replaying, Arc::clone(&bell), health.clone());
         let sweeper = Sweeper::start(&parts, &committer, &health);

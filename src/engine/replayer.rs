@@ -27,12 +27,18 @@ use crate::journal::{Change, Journal, JournalError, Receipt};
 
 /// Deliveries made in one commit.
 const SLICE_MAX: u64 = 256;
+/// The same where the newest go first: those of one commit are due at once, and then the oldest goes first.
+const SLICE_NEWEST_MAX: u64 = 8;
 /// How long to wait before looking again whether an ordered endpoint has got on with what waits.
 const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 /// Deliveries that end within so much time are taken notice of together.
 const LANDING_PAUSE: Duration = Duration::from_millis(2);
 /// How long to wait before going on after the journal could not be read or written.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before looking again whether the disk has room for more than outcomes.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// The longest sleep where deliveries are waited for: retention ends some without a word.
+const LANDING_MAX: Duration = Duration::from_secs(10);
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -69,6 +75,10 @@ pub(super) struct Task {
     /// Endpoints that keep an order, and how many deliveries may wait for one of them.
     pub(super) ordered: HashSet<Name>,
     pub(super) waiting_max: usize,
+    /// So many deliveries of replays may be open at a time.
+    pub(super) open_max: u64,
+    /// Of each running replay, so many failures are forgiven: no more than there are.
+    pub(super) forgiven: HashMap<ReplayId, u64>,
     /// What the rates of running replays still allow, by the steady clock.
     pub(super) buckets: HashMap<ReplayId, Bucket>,
 }
@@ -134,26 +144,37 @@ impl Task {
         let running: Vec<Replay> =
             replays.into_iter().rev().filter(|replay| replay.state == ReplayState::Running).collect();
         self.buckets.retain(|id, _| running.iter().any(|replay| replay.id == *id));
+        self.forgiven.retain(|id, _| running.iter().any(|replay| replay.id == *id));
+        // What others have open, also those that are paused or over, is room that is taken: each gets a share of it.
+        let fared_all = tallies.iter().map(|(id, tally)| (id, fared(tally)));
+        let others = fared_all.filter(|(id, fared)| fared.open > 0 && running.iter().all(|replay| replay.id != **id));
+        let share = (self.open_max / (running.len() + others.count()).max(1) as u64).max(1);
         let (mut pause, mut is_landing) = (SLEEP_MAX, false);
         for replay in running {
             let fared = tallies.get(&replay.id).map(fared).unwrap_or_default();
-            match self.step(replay, fared).await? {
+            match self.step(replay, fared, share).await? {
                 Step::Moved => pause = Duration::ZERO,
                 Step::Wait(span) => pause = pause.min(span),
-                Step::Landing => is_landing = true,
+                Step::Landing => (is_landing, pause) = (true, pause.min(LANDING_MAX)),
             }
         }
         bell.is_awaited.store(is_landing, Ordering::Relaxed);
         Ok(pause)
     }
 
-    async fn step(&mut self, replay: Replay, fared: Fared) -> Result<Step, JournalError> {
+    async fn step(&mut self, mut replay: Replay, fared: Fared, share: u64) -> Result<Step, JournalError> {
         let now = Timestamp::ZERO.after(self.clock.steady());
         if let Some(rate) = replay.terms.rate {
             self.buckets.entry(replay.id).or_insert_with(|| Bucket::new(rate));
         }
-        match replay.next(fared, now, self.buckets.get(&replay.id)) {
-            Next::Make(most) => self.make(replay, most.min(SLICE_MAX), now).await,
+        // What was retried and has got there since is no failure any more, and the next one is a new one.
+        let forgiven = self.forgiven.entry(replay.id).or_insert(replay.forgiven);
+        *forgiven = (*forgiven).min(fared.failures());
+        replay.forgiven = *forgiven;
+        let slice_max = if replay.terms.newest_first { SLICE_NEWEST_MAX } else { SLICE_MAX };
+        match replay.next(fared, now, self.buckets.get(&replay.id), share) {
+            Next::Make(_) if self.journal.is_full() => Ok(Step::Wait(FULL_PAUSE)),
+            Next::Make(most) => self.make(replay, most.min(slice_max), now).await,
             Next::Wait(until) => Ok(Step::Wait(until.since(now))),
             Next::Landing => Ok(Step::Landing),
             Next::Turn(turn) => self.turn(&replay, turn).await,

@@ -10,7 +10,7 @@ use crate::core::endpoint::Order;
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::{Fared, Hold, Plan, Replay, ReplayState, Request, Skipped, Terms, Turn};
+use crate::core::replay::{Fared, Freeze, Hold, Plan, Replay, ReplayState, Request, Skipped, Terms, Turn};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Receipt, Redelivery};
 
@@ -65,21 +65,26 @@ impl Engine {
         if let Some(unknown) = targets.iter().find(|target| !self.shared.endpoints.contains_key(*target)) {
             return Err(NotDone::UnknownEndpoint(unknown.clone()));
         }
-        let mut made = Vec::new();
+        let (mut made, mut refused) = (Vec::new(), None);
         for endpoint in targets {
             let at = self.shared.clock.now();
-            match self.commit(Change::Redeliver(Redelivery { event, endpoint, at, force })).await? {
-                Receipt::Made(deliveries) => made.extend(deliveries),
-                Receipt::Missing => return Err(NotDone::Missing),
-                Receipt::PayloadGone => return Err(NotDone::PayloadGone),
-                _ => {}
+            match self.commit(Change::Redeliver(Redelivery { event, endpoint, at, force })).await {
+                Ok(Receipt::Made(deliveries)) => made.extend(deliveries),
+                Ok(Receipt::Missing) => refused = Some(NotDone::Missing),
+                Ok(Receipt::PayloadGone) => refused = Some(NotDone::PayloadGone),
+                Ok(_) => {}
+                Err(error) => refused = Some(error),
             }
         }
-        if made.is_empty() {
-            return Err(NotDone::AlreadyScheduled);
+        // What was made goes, whatever became of the others.
+        if !made.is_empty() {
+            self.tell(Command::Made(made.clone()));
         }
-        self.tell(Command::Made(made.clone()));
-        Ok(made)
+        match refused {
+            Some(refused) => Err(refused),
+            None if made.is_empty() => Err(NotDone::AlreadyScheduled),
+            None => Ok(made),
+        }
     }
 
     /// Delivers the event of a delivery again to the same endpoint.
@@ -107,19 +112,43 @@ impl Engine {
     /// What such a replay would do, if it was begun now. Walks all of it: takes its time, but little memory.
     pub async fn plan_replay(&self, order: ReplayOrder) -> Result<Plan, NotDone> {
         let now = self.shared.clock.now();
-        let (replay, map) = (self.frozen(order, now)?, self.shared.map.clone());
-        Ok(self.read(move |journal| map.plan(journal, replay, now)).await?)
+        let (mut replay, mut plan) = (self.frozen(order, now)?, Plan::default());
+        loop {
+            // Whoever does not wait for the answer any more ends it here.
+            let map = self.shared.map.clone();
+            let counted = self.read(move |journal| {
+                let finished = map.count(journal, (&mut replay, &mut plan), now)?;
+                Ok((replay, plan, finished))
+            });
+            let (moved, so_far, finished) = counted.await?;
+            if finished {
+                return Ok(so_far);
+            }
+            (replay, plan) = (moved, so_far);
+        }
     }
 
     /// Begins a replay of what an earlier one has left.
-    pub async fn replay_again(&self, id: ReplayId, which: Again) -> Result<Replay, NotDone> {
+    ///
+    /// Asked for again with the same [`Request`], the one that was begun then: `false`.
+    pub async fn replay_again(
+        &self,
+        id: ReplayId,
+        which: Again,
+        request: Option<Request>,
+    ) -> Result<(Replay, bool), NotDone> {
         let _opening = self.shared.opening.lock().await;
+        if let Some(request) = &request
+            && let Some(known) = self.known_replay(request).await?
+        {
+            return Ok((known, false));
+        }
         let before = self.replay(id).await?;
-        let Replay { filter, to, terms, cursor, .. } = before.clone();
-        let order = ReplayOrder { filter, to, terms, request: None };
+        let Replay { filter, to, terms, cursor, freeze, .. } = before.clone();
+        let order = ReplayOrder { filter, to, terms, request };
         let replay = match which {
             Again::Rest if before.state == ReplayState::Cancelled => {
-                Replay { cursor, ..self.frozen(order, self.shared.clock.now())? }
+                Replay { cursor, freeze, ..self.frozen(order, self.shared.clock.now())? }
             }
             Again::Rest => {
                 let why = match before.state {
@@ -131,10 +160,11 @@ impl Engine {
             Again::Failed => {
                 let statuses = vec![Status::Dead, Status::Cancelled];
                 let filter = Filter { replay: Some(id), statuses, ..Filter::default() };
-                self.frozen(ReplayOrder { filter, to: None, ..order }, self.shared.clock.now())?
+                let terms = Terms { newest_first: false, ..order.terms };
+                self.frozen(ReplayOrder { filter, to: None, terms, request: order.request }, self.shared.clock.now())?
             }
         };
-        self.begin(replay).await
+        self.begin(replay).await.map(|replay| (replay, true))
     }
 
     /// Stops a replay; deliveries it has made stay.
@@ -180,7 +210,7 @@ impl Engine {
 
     /// The replay that is asked for, its selection frozen at `now`.
     fn frozen(&self, order: ReplayOrder, now: Timestamp) -> Result<Replay, NotDone> {
-        let ReplayOrder { mut filter, to, terms, request } = order;
+        let ReplayOrder { filter, to, terms, request } = order;
         if let Some(unknown) = to.as_ref().filter(|to| !self.shared.endpoints.contains_key(*to)) {
             return Err(NotDone::UnknownEndpoint(unknown.clone()));
         }
@@ -193,12 +223,12 @@ impl Engine {
             let why = format!("endpoint `{}` keeps an order: it cannot be sent the newest first", kept.name);
             return Err(NotDone::Invalid(why));
         }
-        // The freeze: what is accepted from now on is not meant.
-        filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
+        let id = self.shared.committer.replay_id(now);
         Ok(Replay {
-            id: self.shared.committer.replay_id(now),
+            id,
             created_at: now,
             filter,
+            freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: now },
             to,
             terms,
             request,

@@ -12,6 +12,7 @@ use crate::core::endpoint::Endpoint;
 use crate::core::event::{Event, Header};
 use crate::core::id::DeliveryId;
 use crate::core::timestamp::duration_millis;
+use crate::egress;
 use crate::journal::{Journal, JournalError, Query};
 
 /// Most copies of one trial.
@@ -51,7 +52,8 @@ struct Original {
 
 impl Engine {
     /// Sends copies of the newest fitting deliveries, at most `copies`, to `url`, as their endpoints would be sent
-    /// them: signed with the same secrets, but for a header that marks them.
+    /// them: signed with the same secrets, and with a header that marks them. The endpoint's own headers, which may
+    /// be credentials, go along to its own origin only.
     pub async fn try_url(&self, order: ReplayOrder, url: &str, copies: usize) -> Result<Trial, NotDone> {
         let mut filter = order.filter;
         filter.unrouted = false;
@@ -84,6 +86,9 @@ impl Engine {
 /// The endpoint, but elsewhere.
 fn aimed(endpoint: &Endpoint, url: &str) -> Arc<Endpoint> {
     let mut aimed = endpoint.clone();
+    if !egress::is_same_origin(&endpoint.url, url) {
+        aimed.headers.clear();
+    }
     url.clone_into(&mut aimed.url);
     aimed.headers.push(Header { name: MARK.to_owned(), value: "true".into() });
     Arc::new(aimed)

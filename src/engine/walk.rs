@@ -85,30 +85,30 @@ impl Map {
         }
     }
 
-    /// Everything, counted.
-    pub(super) fn plan(&self, journal: &dyn Journal, mut replay: Replay, now: Timestamp) -> Result<Plan, JournalError> {
+    /// Counts the next part of the walk, and moves the replay on; whether that was the last one.
+    pub(super) fn count(
+        &self,
+        journal: &dyn Journal,
+        (replay, plan): (&mut Replay, &mut Plan),
+        now: Timestamp,
+    ) -> Result<bool, JournalError> {
         /// Looked at in one go.
         const STRETCH: usize = 1000;
-        let mut plan = Plan::default();
-        // What would have been made of the last event: none is made twice.
+        // What would have been made of an event: none is made twice.
         let mut made: (Option<EventId>, HashSet<Name>) = Default::default();
-        loop {
-            let stretch = self.stretch(journal, &replay, now, STRETCH)?;
-            for Item { head, because, verdict } in stretch.items {
-                if made.0 != Some(head.id) {
-                    made = (Some(head.id), HashSet::new());
-                }
-                match verdict {
-                    Err(skip) => plan.skip(skip),
-                    Ok(to) if !made.1.insert(to.clone()) => plan.skip(Skip::Waiting),
-                    Ok(to) => plan.make(now, &head, because, &to),
-                }
+        let stretch = self.stretch(journal, replay, now, STRETCH)?;
+        for Item { head, because, verdict } in stretch.items {
+            if made.0 != Some(head.id) {
+                made = (Some(head.id), HashSet::new());
             }
-            replay.cursor = stretch.cursor;
-            if stretch.finished {
-                return Ok(plan);
+            match verdict {
+                Err(skip) => plan.skip(skip),
+                Ok(to) if !made.1.insert(to.clone()) => plan.skip(Skip::Waiting),
+                Ok(to) => plan.make(now, &head, because, &to),
             }
         }
+        replay.cursor = stretch.cursor;
+        Ok(stretch.finished)
     }
 
     fn events(
@@ -121,20 +121,31 @@ impl Map {
         let newest_first = replay.terms.newest_first;
         let (filter, after) = (replay.filter.clone(), replay.cursor.map(|cursor| cursor.event));
         let page = journal.events(&Query { filter, after, newest_first, limit })?;
-        let last = page.next.or(page.items.last().map(|view| view.head.id));
         let behind = if newest_first { 0 } else { u16::MAX };
-        let cursor = last.map(|id| id.delivery(behind)).or(replay.cursor);
         let mut items = Vec::new();
-        for EventView { head, .. } in page.items.into_iter().filter(|view| is_older(view.head.id, replay)) {
+        let mut last = None;
+        for EventView { head, has_payload, .. } in page.items {
+            if items.len() >= limit {
+                // One event goes to many: the others of the page come next.
+                let cursor = last.map(|id: EventId| id.delivery(behind));
+                return Ok(Stretch { items, cursor, finished: false });
+            }
+            last = Some(head.id);
+            if head.id >= replay.freeze.before {
+                continue;
+            }
             let routed = || self.routes.fan_out(&head.source, &head.event_type);
             let targets = replay.to.as_ref().map_or_else(routed, |to| vec![to.clone()]);
             let none = targets.is_empty().then_some(Err(Skip::Nowhere));
             for target in targets.into_iter().map(Ok).chain(none) {
-                let verdict = target.and_then(|to| self.judge(replay, now, &head, to));
+                let kept = if has_payload { target } else { Err(Skip::BodyGone) };
+                let verdict = kept.and_then(|to| self.judge(replay, now, &head, to));
                 items.push(Item { head: head.clone(), because: None, verdict });
             }
         }
-        Ok(Stretch { items, cursor, finished: page.next.is_none() })
+        let cursor = page.next.or(last).map(|id| id.delivery(behind)).or(replay.cursor);
+        let finished = page.next.is_none() || is_past(replay, cursor);
+        Ok(Stretch { items, cursor, finished })
     }
 
     fn deliveries(
@@ -150,9 +161,7 @@ impl Map {
         let cursor = page.next.or(page.items.last().map(|(_, delivery)| delivery.id)).or(replay.cursor);
         let mut items = Vec::new();
         for (head, delivery) in page.items {
-            // What was made since the replay began, by itself or by hand, is not what was asked for.
-            let is_meant = delivery.born_at <= replay.created_at && delivery.replay != Some(replay.id);
-            if !is_meant || !is_older(head.id, replay) {
+            if !replay.freeze.admits(&head, &delivery) || delivery.replay == Some(replay.id) {
                 continue;
             }
             let to = replay.to.clone().unwrap_or_else(|| delivery.endpoint.clone());
@@ -160,7 +169,8 @@ impl Map {
             let verdict = self.judge(replay, now, &head, to).and_then(|to| obstacle.map_or(Ok(to), Err));
             items.push(Item { head, because: Some((delivery.id, delivery.status())), verdict });
         }
-        Ok(Stretch { items, cursor, finished: page.next.is_none() })
+        let finished = page.next.is_none() || is_past(replay, cursor);
+        Ok(Stretch { items, cursor, finished })
     }
 
     fn judge(&self, replay: &Replay, now: Timestamp, head: &EventHead, to: Name) -> Result<Name, Skip> {
@@ -196,8 +206,7 @@ fn obstacle(
     Ok((replay.terms.skip_if_delivered_later && is_delivered_later).then_some(Skip::DeliveredLater))
 }
 
-/// Whether an event was there when the replay was asked for. Both ids come from one source that only grows,
-/// so this holds even where the clock stepped back.
-const fn is_older(event: EventId, replay: &Replay) -> bool {
-    event.as_u128() < replay.id.as_u128()
+/// Whether a walk from the oldest on has come to what is behind the freeze.
+fn is_past(replay: &Replay, cursor: Option<DeliveryId>) -> bool {
+    !replay.terms.newest_first && cursor.is_some_and(|cursor| cursor.event >= replay.freeze.before)
 }

@@ -155,11 +155,15 @@ fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Erro
         return Ok((Receipt::Stale, None));
     }
     let mut made: Vec<(crate::core::id::DeliveryId, Name)> = Vec::new();
+    let mut body_gone = 0;
     for (event, endpoint) in &advance.items {
-        let Some(entry) = look.entry(*event)? else { continue };
+        let Some(entry) = look.entry(*event)?.filter(|entry| entry.has_payload) else {
+            body_gone += 1;
+            continue;
+        };
         let made_here = made.iter().filter(|(id, _)| id.event == *event);
         let already = made_here.clone().any(|(_, made_to)| made_to == endpoint);
-        if already || entry.has_scheduled(endpoint) || !entry.has_payload {
+        if already || entry.has_scheduled(endpoint) {
             continue;
         }
         if let Ok(slot) = u16::try_from(entry.slots.len() + made_here.count()) {
@@ -167,12 +171,13 @@ fn decide_advance<L: Lookup>(advance: &Advance, look: &mut L) -> Decided<L::Erro
         }
     }
     let items = advance.items.len() as u64;
-    let waiting = Skipped { waiting: items - made.len() as u64, ..Skipped::default() };
+    let waiting = items - made.len() as u64 - body_gone;
+    let left = Skipped { waiting, body_gone, ..Skipped::default() };
     let record = ReplayAdvanced {
         id: advance.id,
         cursor: advance.cursor,
         selected: items + advance.skipped.total(),
-        skipped: advance.skipped.plus(waiting),
+        skipped: advance.skipped.plus(left),
         made: made.clone(),
         at: advance.at,
         finished: advance.finished,

@@ -356,7 +356,7 @@ async fn many_are_replayed_by_filters_and_the_replay_can_be_followed() {
     assert_eq!(begun.status, 202);
     let begun = begun.json();
     assert_eq!((&begun["to"], &begun["filter"]["status"]), (&json!("healthy"), &json!(["dead"])));
-    assert_eq!(begun["filter"]["until"], "2023-11-14T22:13:20.001Z");
+    assert_eq!(begun["created_at"], "2023-11-14T22:13:20.001Z");
     let path = format!("/api/v1/replays/{}", begun["id"].as_str().unwrap());
     let done = gateway.until(&path, |replay| replay["state"] == "completed").await;
     assert_eq!((&done["selected"], &done["queued"], &done["skipped"]), (&json!(3), &json!(3), &json!(0)));

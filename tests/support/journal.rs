@@ -15,7 +15,7 @@ use backstop::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, Header,
 use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use backstop::core::name::Name;
-use backstop::core::replay::{Replay, ReplayState, Skipped, Terms};
+use backstop::core::replay::{Freeze, Replay, ReplayState, Skipped, Terms};
 use backstop::core::retention::{Keep, Retention};
 use backstop::core::scheduler::{Active, Fresh};
 use backstop::core::standing::{Pause, PauseCause, Standing};
@@ -58,6 +58,7 @@ pub fn replay(id: ReplayId, created_at: Timestamp, filter: Filter, to: Option<Na
         id,
         created_at,
         filter,
+        freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: created_at },
         to,
         terms: Terms::default(),
         request: None,

@@ -64,7 +64,7 @@ pub struct Replay {
     pub state: Word,
     /// Why it is paused: `operator`, `failures` or `canary`.
     pub hold: Option<Word>,
-    /// What is replayed, with the time it was frozen at.
+    /// What is replayed, of what was there when it was asked for.
     pub filter: Selection,
     /// Where to; `null` is where each delivery went before.
     pub to: Option<String>,
@@ -286,7 +286,8 @@ impl From<&replay::Sample> for Sample {
 impl From<&engine::Trial> for Trial {
     fn from(trial: &engine::Trial) -> Self {
         let items: Vec<TrialCopy> = trial.copies.iter().map(TrialCopy::from).collect();
-        let differs = |copy: &&TrialCopy| copy.before.as_ref().is_some_and(|before| before.status != copy.now.status);
+        let answered = |copy: &TrialCopy| copy.before.as_ref().and_then(|before| before.status);
+        let differs = |copy: &&TrialCopy| answered(copy).is_some_and(|before| Some(before) != copy.now.status);
         let before = items.iter().filter_map(|copy| copy.before.as_ref()).map(|answer| answer.took_ms);
         Self {
             copies: items.len(),

@@ -6,21 +6,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::admin::wire::{Replay, SkippedBy};
 use crate::cli::client::Client;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 
 /// How often it is asked about.
 const PERIOD: Duration = Duration::from_millis(250);
+/// So often in a row there may be no answer.
+const SILENT_MAX: u32 = 120;
 
-/// Watches until the replay is paused, or has ended with all its deliveries. `total`: so many fit, if that is known.
+/// Watches until the replay is paused or cancelled, or has come to its end with all its deliveries. `total`: so many fit, if that is known.
 ///
 /// Interrupted, the command ends and the replay goes on.
 pub(super) async fn until_ended(mut replay: Replay, total: Option<u64>, client: &Client) -> Result<Replay, Failure> {
     let bar = bar(total);
+    let mut silent = 0;
     while goes_on(&replay) {
         bar.set_position(ended(&replay));
         bar.set_message(message(&replay));
         tokio::time::sleep(PERIOD).await;
-        replay = client.get(&["replays", &replay.id], &[]).await?;
+        match client.get(&["replays", &replay.id], &[]).await {
+            Ok(now) => (replay, silent) = (now, 0),
+            // It may be starting again: the replay goes on then.
+            Err(failure) if failure.exit == Exit::Unreachable && silent < SILENT_MAX => silent += 1,
+            Err(failure) => return Err(failure),
+        }
     }
     bar.finish_and_clear();
     Ok(replay)
@@ -36,7 +44,7 @@ fn bar(total: Option<u64>) -> ProgressBar {
 }
 
 fn goes_on(replay: &Replay) -> bool {
-    replay.state == "running" || (replay.state != "paused" && replay.open > 0)
+    replay.state == "running" || (replay.state == "completed" && replay.open > 0)
 }
 
 /// Of what it selected: made and ended, or passed over.

@@ -4,8 +4,8 @@ use super::{Hold, Replay, ReplayState, Turn};
 use crate::core::rate::Bucket;
 use crate::core::timestamp::Timestamp;
 
-/// So many deliveries of one replay wait or are on their way at a time: it can be stopped soon, and one to an
-/// endpoint that is down does not flood it.
+/// So many deliveries of all replays together wait or are on their way at a time, at most: they can be stopped soon,
+/// one to an endpoint that is down does not flood it, and they leave room in memory for what is live.
 pub const OPEN_MAX: u64 = 1024;
 
 /// How the deliveries that a replay made have fared.
@@ -47,9 +47,10 @@ impl Fared {
 }
 
 impl Replay {
-    /// What it does next. `bucket`: what its rate allows; `now` is by that bucket's clock.
+    /// What it does next. `bucket`: what its rate allows; `now` is by that bucket's clock. `open_max`: so many of its
+    /// deliveries may be open at a time.
     #[must_use]
-    pub fn next(&self, fared: Fared, now: Timestamp, bucket: Option<&Bucket>) -> Next {
+    pub fn next(&self, fared: Fared, now: Timestamp, bucket: Option<&Bucket>, open_max: u64) -> Next {
         if self.state != ReplayState::Running {
             return Next::Nothing;
         }
@@ -57,12 +58,13 @@ impl Replay {
         if self.terms.stop_after_failures.is_some_and(|most| failures >= most) {
             return Next::Turn(Turn::Pause(Hold::Failures));
         }
-        let mut most = OPEN_MAX.saturating_sub(fared.open);
+        let mut most = open_max.saturating_sub(fared.open);
         if let Some(canary) = self.terms.canary.filter(|_| !self.canary_passed) {
             if fared.dead + fared.withdrawn > 0 {
                 return Next::Turn(Turn::Pause(Hold::Canary));
             }
-            if fared.delivered >= canary {
+            // One of many endpoints may have it, and the others not.
+            if fared.delivered >= canary && fared.open == 0 {
                 return Next::Turn(Turn::PassCanary);
             }
             most = most.min(canary.saturating_sub(self.queued));
@@ -94,12 +96,12 @@ mod tests {
     #[test]
     fn only_so_many_are_open_at_a_time() {
         let it = replay(ReplayState::Running, None);
-        let next = |open| it.next(fared(open, 0, 9, 0, 0), NOW, None);
+        let next = |open| it.next(fared(open, 0, 9, 0, 0), NOW, None, OPEN_MAX);
         assert_eq!(next(0), Next::Make(OPEN_MAX));
         assert_eq!(next(OPEN_MAX - 1), Next::Make(1));
         assert_eq!([next(OPEN_MAX), next(OPEN_MAX + 5)], [Next::Landing; 2]);
         for state in [ReplayState::Completed, ReplayState::Cancelled, ReplayState::Paused] {
-            assert_eq!(replay(state, None).next(Fared::default(), NOW, None), Next::Nothing, "{state:?}");
+            assert_eq!(replay(state, None).next(Fared::default(), NOW, None, OPEN_MAX), Next::Nothing, "{state:?}");
         }
     }
 
@@ -107,7 +109,7 @@ mod tests {
     fn it_stops_after_failures_that_nobody_has_forgiven() {
         let mut it = replay(ReplayState::Running, None);
         it.terms.stop_after_failures = Some(3);
-        let next = |it: &Replay, retrying, dead| it.next(fared(retrying, retrying, 0, dead, 0), NOW, None);
+        let next = |it: &Replay, retrying, dead| it.next(fared(retrying, retrying, 0, dead, 0), NOW, None, OPEN_MAX);
         assert!(matches!(next(&it, 1, 1), Next::Make(_)));
         let stop = Next::Turn(Turn::Pause(Hold::Failures));
         assert_eq!([next(&it, 1, 2), next(&it, 3, 0), next(&it, 0, 9)], [stop; 3]);
@@ -120,16 +122,25 @@ mod tests {
     fn a_canary_goes_first_and_must_get_there() {
         let mut it = replay(ReplayState::Running, None);
         it.terms.canary = Some(10);
-        assert_eq!(it.next(Fared::default(), NOW, None), Next::Make(10));
+        assert_eq!(it.next(Fared::default(), NOW, None, OPEN_MAX), Next::Make(10));
         it.queued = 10;
-        assert_eq!(it.next(fared(10, 0, 0, 0, 0), NOW, None), Next::Landing);
-        assert_eq!(it.next(fared(1, 1, 9, 0, 0), NOW, None), Next::Landing, "what is tried again may still get there");
+        assert_eq!(it.next(fared(10, 0, 0, 0, 0), NOW, None, OPEN_MAX), Next::Landing);
+        assert_eq!(
+            it.next(fared(1, 1, 9, 0, 0), NOW, None, OPEN_MAX),
+            Next::Landing,
+            "what is tried again may still get there"
+        );
         for lost in [fared(0, 0, 9, 1, 0), fared(0, 0, 9, 0, 1)] {
-            assert_eq!(it.next(lost, NOW, None), Next::Turn(Turn::Pause(Hold::Canary)));
+            assert_eq!(it.next(lost, NOW, None, OPEN_MAX), Next::Turn(Turn::Pause(Hold::Canary)));
         }
-        assert_eq!(it.next(fared(0, 0, 10, 0, 0), NOW, None), Next::Turn(Turn::PassCanary));
+        assert_eq!(
+            it.next(fared(1, 0, 10, 0, 0), NOW, None, OPEN_MAX),
+            Next::Landing,
+            "one endpoint has it, another not yet"
+        );
+        assert_eq!(it.next(fared(0, 0, 10, 0, 0), NOW, None, OPEN_MAX), Next::Turn(Turn::PassCanary));
         it.canary_passed = true;
-        assert_eq!(it.next(fared(0, 0, 9, 1, 0), NOW, None), Next::Make(OPEN_MAX));
+        assert_eq!(it.next(fared(0, 0, 9, 1, 0), NOW, None, OPEN_MAX), Next::Make(OPEN_MAX));
     }
 
     #[test]
@@ -139,7 +150,7 @@ mod tests {
         let mut bucket = Bucket::new(rate);
         let (mut now, mut made) = (NOW, 0);
         while now < NOW.after(Duration::from_secs(10)) {
-            match it.next(Fared::default(), now, Some(&bucket)) {
+            match it.next(Fared::default(), now, Some(&bucket), OPEN_MAX) {
                 Next::Make(most) => {
                     assert!((1..=10).contains(&most), "{most}");
                     (0..most).for_each(|_| bucket.take(now));

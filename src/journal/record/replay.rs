@@ -9,8 +9,9 @@ use super::ReplayAdvanced;
 use crate::core::delivery::{Reason, Status};
 use crate::core::failure::FailureGroup;
 use crate::core::filter::{Filter, Pick};
+use crate::core::id::EventId;
 use crate::core::rate::Rate;
-use crate::core::replay::{Hold, Replay, ReplayState, Request, Skipped, Terms, Turn};
+use crate::core::replay::{Freeze, Hold, Replay, ReplayState, Request, Skipped, Terms, Turn};
 use crate::journal::codec::{Reader, Write};
 
 /// The version that is written.
@@ -21,6 +22,8 @@ pub(crate) fn encode_replay(replay: &Replay, out: &mut Vec<u8>) {
     out.time(replay.created_at);
     encode_filter(&replay.filter, out);
     out.option(replay.to.as_ref(), |out, name| out.text(name.as_str()));
+    out.event(replay.freeze.before);
+    out.time(replay.freeze.at);
     encode_terms(&replay.terms, out);
     out.option(replay.request.as_ref(), |out, request| {
         out.text(&request.key);
@@ -42,6 +45,10 @@ pub(crate) fn decode_replay(from: &mut Reader, version: u8) -> Option<Replay> {
     let (id, created_at) = (from.replay()?, from.time()?);
     let filter = decode_filter(from, version)?;
     let to = from.option(Reader::name)?;
+    let freeze = match is_new {
+        true => Freeze { before: from.event()?, at: from.time()? },
+        false => Freeze { before: EventId::from_u128(id.as_u128()), at: created_at },
+    };
     let terms = if is_new { decode_terms(from)? } else { Terms::default() };
     let request = if is_new { from.option(decode_request)? } else { None };
     let cursor = from.option(Reader::delivery)?;
@@ -54,6 +61,7 @@ pub(crate) fn decode_replay(from: &mut Reader, version: u8) -> Option<Replay> {
         id,
         created_at,
         filter,
+        freeze,
         to,
         terms,
         request,

@@ -12,7 +12,7 @@ use crate::core::failure::FailureGroup;
 use crate::core::filter::{Filter, Pick};
 use crate::core::id::EventId;
 use crate::core::rate::Rate;
-use crate::core::replay::{Hold, ReplayState, Request, Terms};
+use crate::core::replay::{Freeze, Hold, ReplayState, Request, Terms};
 use crate::journal::disk::{Disk, Folder};
 use crate::journal::log::Log;
 
@@ -107,6 +107,7 @@ fn plain_replay() -> Replay {
         created_at: time(5),
         filter,
         to: Some(name("billing")),
+        freeze: Freeze { before: EventId::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0003), at: time(5) },
         terms: Terms::default(),
         request: None,
         cursor: Some(delivery(1)),
@@ -141,6 +142,7 @@ fn replay() -> Replay {
         canary: Some(3),
     };
     Replay {
+        freeze: Freeze { before: EventId::from_u128(9), at: time(4) },
         filter,
         terms,
         request: Some(Request { key: "k".to_owned(), digest: [9; 16] }),
@@ -386,7 +388,7 @@ prop_compose! {
         let hold = hold.map(|code| Hold::from_code(code).unwrap());
         let id = ReplayId::from_u128(id);
         Replay {
-            id, created_at, filter, to, terms, request, cursor, selected, queued, skipped, state, hold, canary_passed,
+            id, created_at, filter, freeze: Freeze { before: EventId::from_u128(u128::from(forgiven)), at: created_at }, to, terms, request, cursor, selected, queued, skipped, state, hold, canary_passed,
             forgiven,
         }
     }

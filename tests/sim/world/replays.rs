@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use backstop::core::delivery::Status;
 use backstop::core::endpoint::Order;
 use backstop::core::filter::Filter;
-use backstop::core::id::IdSource;
-use backstop::core::replay::{Hold, Next, Replay, ReplayState, Skipped, Terms, Turn};
+use backstop::core::id::{EventId, IdSource};
+use backstop::core::replay::{Freeze, Hold, Next, OPEN_MAX, Replay, ReplayState, Skipped, Terms, Turn};
 use backstop::core::route::RouteTable;
 use backstop::engine::dispatcher::Command;
 use backstop::engine::walk::{Map, fared};
@@ -55,10 +55,12 @@ impl World {
             stop_after_failures: self.rng.bool().then(|| self.rng.u64(1..9)),
             canary: self.rng.bool().then(|| self.rng.u64(1..5)),
         };
+        let id = IdSource::after(self.journal.last_id()).replay(now, &mut self.rng);
         Replay {
-            id: IdSource::after(self.journal.last_id()).replay(now, &mut self.rng),
+            id,
             created_at: now,
-            filter: Filter { endpoint, statuses, superseded, until: Some(now), ..Filter::default() },
+            filter: Filter { endpoint, statuses, superseded, ..Filter::default() },
+            freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: now },
             to: None,
             terms,
             request: None,
@@ -94,7 +96,7 @@ impl World {
                 return;
             }
             let fared = tallies.get(&replay.id).map(fared).unwrap_or_default();
-            let change = match replay.next(fared, self.wall(), None) {
+            let change = match replay.next(fared, self.wall(), None, OPEN_MAX) {
                 Next::Make(most) => {
                     let limit = usize::try_from(most.min(SLICE_MAX)).unwrap();
                     let advance = map.advance(&*self.journal, &replay, self.wall(), limit).unwrap();
