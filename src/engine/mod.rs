@@ -226,8 +226,8 @@ pub enum NotDone {
 impl Engine {
     /// Starts the engine on the current runtime: what the journal holds unfinished goes on at once.
     pub fn start(parts: Parts) -> Result<Self, JournalError> {
-        let endpoints: HashMap<Name, Arc<Endpoint>> =
-            parts.endpoints.iter().map(|endpoint| (endpoint.name.clone(), Arc::new(endpoint.clone()))).collect();
+        let named = parts.endpoints.iter().map(|endpoint| (endpoint.name.clone(), Arc::new(endpoint.clone())));
+        let endpoints: HashMap<Name, Arc<Endpoint>> = named.collect();
         let (health, _) = watch::channel(Health::Running);
         let (dispatcher, commands) = mpsc::unbounded_channel();
         let mut rng = fastrand::Rng::with_seed(parts.seed);

@@ -290,3 +290,6 @@ fn decode_slot(from: &mut Reader) -> Option<Slot> {
     }
     Some(slot)
 }
+
+#[cfg(test)]
+mod tests;
