@@ -115,6 +115,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let own = "https://crm.example.com/hooks?key=1";
+        for same in ["https://crm.example.com/next", "https://CRM.example.com:443/"] {
+            assert!(is_same_origin(own, same), "{same}");
+        }
+        for other in ["http://crm.example.com/hooks", "https://crm.example.com:8443/", "https://example.com/", "hooks"]
+        {
+            assert!(!is_same_origin(own, other), "{other}");
+        }
+    }
+
+    #[test]
     fn only_absolute_http_urls_are_targets() {
         for good in ["http://127.0.0.1:1/x", "https://example.com", "HTTP://[::1]/?q=1"] {
             assert!(target(good).is_ok(), "{good}");

@@ -25,7 +25,7 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let all = warp::path!("replays").and(only(GET_OR_POST));
     let listed = all.clone().and(warp::get()).and(with(state)).then(list);
     let key = warp::header::optional::<String>("idempotency-key");
-    let begun = all.and(warp::post()).and(key.clone()).and(json_body::<wire::OpenReplay>()).and(with(state)).then(open);
+    let begun = all.and(warp::post()).and(key).and(json_body::<wire::OpenReplay>()).and(with(state)).then(open);
     let shown = warp::path!("replays" / String).and(only(GET)).and(with(state)).then(show);
     let verb = warp::path!("replays" / String / String).and(only(POST));
     let again = warp::path!("replays" / String / "rerun").and(only(POST));
@@ -75,7 +75,7 @@ async fn attempt(order: ReplayOrder, url: String, copies: Option<usize>, state: 
     }
     let wrong = |error: egress::TargetError| Problem::parameter("to_url", &error.to_string());
     egress::target(&url).map_err(wrong)?;
-    let trial = state.engine.try_url(order, &url, copies.unwrap_or(COPIES_DEFAULT)).await?;
+    let trial = state.engine.try_url(order, &url, copies.unwrap_or(COPIES_DEFAULT), egress::is_same_origin).await?;
     Ok(json(StatusCode::OK, &wire::Trial::from(&trial)))
 }
 

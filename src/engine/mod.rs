@@ -35,12 +35,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
 use crate::core::delivery::Delivery;
-use crate::core::endpoint::{Endpoint, Order};
+use crate::core::endpoint::Endpoint;
 use crate::core::event::{Draft, Event, cut};
 use crate::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
-use crate::core::replay::OPEN_MAX;
 use crate::core::retention::Retention;
 use crate::core::route::RouteTable;
 use crate::core::scheduler::{LaneView, Limits, Wait};
@@ -240,19 +239,7 @@ impl Engine {
         )?;
         let map = Arc::new(Map { endpoints: endpoints.keys().cloned().collect(), routes: parts.routes.clone() });
         let bell = Arc::new(Bell::default());
-        let ordered = parts.endpoints.iter().filter(|endpoint| endpoint.order != Order::None);
-        let replaying = replayer::Task {
-            journal: Arc::clone(&parts.journal),
-            clock: Arc::clone(&parts.clock),
-            committer: committer.clone(),
-            dispatcher: dispatcher.clone(),
-            map: Arc::clone(&map),
-            ordered: ordered.map(|endpoint| endpoint.name.clone()).collect(),
-            waiting_max: parts.limits.ordered_max / 4,
-            buckets: HashMap::new(),
-            open_max: (parts.limits.active_max as u64 / 4).clamp(1, OPEN_MAX),
-            forgiven: HashMap::new(),
-        };
+        let replaying = replayer::Task::new(&parts, committer.clone(), dispatcher.clone(), Arc::clone(&map));
         let replayer = Replayer::start(replaying, Arc::clone(&bell), health.clone());
         let sweeper = Sweeper::start(&parts, &committer, &health);
         let health_of_dispatcher = health.clone();

@@ -17,11 +17,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::committer::Committer;
 use super::dispatcher::Command;
 use super::walk::{Map, fared};
-use super::{Clock, Health, read_blocking, supervise};
+use super::{Clock, Health, Parts, read_blocking, supervise};
+use crate::core::endpoint::Order;
 use crate::core::id::{EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::rate::Bucket;
-use crate::core::replay::{Fared, Next, Replay, ReplayState, Turn};
+use crate::core::replay::{Fared, Next, OPEN_MAX, Replay, ReplayState, Turn};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Journal, JournalError, Receipt};
 
@@ -67,20 +68,20 @@ impl Bell {
 
 /// What the task works with.
 pub(super) struct Task {
-    pub(super) journal: Arc<dyn Journal>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) committer: Committer,
-    pub(super) dispatcher: mpsc::UnboundedSender<Command>,
-    pub(super) map: Arc<Map>,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    committer: Committer,
+    dispatcher: mpsc::UnboundedSender<Command>,
+    map: Arc<Map>,
     /// Endpoints that keep an order, and how many deliveries may wait for one of them.
-    pub(super) ordered: HashSet<Name>,
-    pub(super) waiting_max: usize,
+    ordered: HashSet<Name>,
+    waiting_max: usize,
     /// So many deliveries of replays may be open at a time.
-    pub(super) open_max: u64,
+    open_max: u64,
     /// Of each running replay, so many failures are forgiven: no more than there are.
-    pub(super) forgiven: HashMap<ReplayId, u64>,
+    forgiven: HashMap<ReplayId, u64>,
     /// What the rates of running replays still allow, by the steady clock.
-    pub(super) buckets: HashMap<ReplayId, Bucket>,
+    buckets: HashMap<ReplayId, Bucket>,
 }
 
 /// What came of a look at one replay.
@@ -118,6 +119,27 @@ impl Replayer {
 }
 
 impl Task {
+    pub(super) fn new(
+        parts: &Parts,
+        committer: Committer,
+        dispatcher: mpsc::UnboundedSender<Command>,
+        map: Arc<Map>,
+    ) -> Self {
+        let ordered = parts.endpoints.iter().filter(|endpoint| endpoint.order != Order::None);
+        Self {
+            journal: Arc::clone(&parts.journal),
+            clock: Arc::clone(&parts.clock),
+            committer,
+            dispatcher,
+            map,
+            ordered: ordered.map(|endpoint| endpoint.name.clone()).collect(),
+            waiting_max: parts.limits.ordered_max / 4,
+            open_max: (parts.limits.active_max as u64 / 4).clamp(1, OPEN_MAX),
+            buckets: HashMap::new(),
+            forgiven: HashMap::new(),
+        }
+    }
+
     async fn run(mut self, bell: &Bell) {
         loop {
             let pause = match self.round(bell).await {

@@ -12,7 +12,6 @@ use crate::core::endpoint::Endpoint;
 use crate::core::event::{Event, Header};
 use crate::core::id::DeliveryId;
 use crate::core::timestamp::duration_millis;
-use crate::egress;
 use crate::journal::{Journal, JournalError, Query};
 
 /// Most copies of one trial.
@@ -53,8 +52,14 @@ struct Original {
 impl Engine {
     /// Sends copies of the newest fitting deliveries, at most `copies`, to `url`, as their endpoints would be sent
     /// them: signed with the same secrets, and with a header that marks them. The endpoint's own headers, which may
-    /// be credentials, go along to its own origin only.
-    pub async fn try_url(&self, order: ReplayOrder, url: &str, copies: usize) -> Result<Trial, NotDone> {
+    /// be credentials, go along to its own origin only, as `is_same_origin` tells of two URLs.
+    pub async fn try_url(
+        &self,
+        order: ReplayOrder,
+        url: &str,
+        copies: usize,
+        is_same_origin: fn(&str, &str) -> bool,
+    ) -> Result<Trial, NotDone> {
         let mut filter = order.filter;
         filter.unrouted = false;
         let limit = copies.clamp(1, COPIES_MAX);
@@ -62,7 +67,7 @@ impl Engine {
             self.read(move |journal| originals(journal, &Query { filter, after: None, newest_first: true, limit }));
         let sendings = originals.await?.into_iter().filter_map(|original| {
             let endpoint = self.shared.endpoints.get(&original.delivery.endpoint)?;
-            Some((original, aimed(endpoint, url)))
+            Some((original, aimed(endpoint, url, is_same_origin(&endpoint.url, url))))
         });
         let tries = futures_util::stream::iter(sendings).map(|(original, endpoint)| self.try_one(original, endpoint));
         Ok(Trial { copies: tries.buffered(AT_A_TIME).collect().await })
@@ -84,9 +89,9 @@ impl Engine {
 }
 
 /// The endpoint, but elsewhere.
-fn aimed(endpoint: &Endpoint, url: &str) -> Arc<Endpoint> {
+fn aimed(endpoint: &Endpoint, url: &str, is_same_origin: bool) -> Arc<Endpoint> {
     let mut aimed = endpoint.clone();
-    if !egress::is_same_origin(&endpoint.url, url) {
+    if !is_same_origin {
         aimed.headers.clear();
     }
     url.clone_into(&mut aimed.url);

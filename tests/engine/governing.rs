@@ -342,7 +342,7 @@ async fn a_trial_sends_copies_elsewhere_and_changes_nothing() {
     let ids = dead(&world, &process, "crm", 5).await;
     let before = (world.memory.counters(), world.memory.last_id());
     let order = of_failed(Terms::default());
-    let trial = within(process.engine.try_url(order, "https://example.com/next", 3)).await.unwrap();
+    let trial = within(process.engine.try_url(order, "https://example.com/next", 3, |_, _| false)).await.unwrap();
     let copies: Vec<DeliveryId> = trial.copies.iter().map(|copy| copy.delivery.id).collect();
     assert_eq!(copies, [ids[4].delivery(0), ids[3].delivery(0), ids[2].delivery(0)], "the newest first");
     for copy in &trial.copies {

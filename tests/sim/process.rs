@@ -42,6 +42,7 @@ pub(crate) struct Process {
     pub(crate) requests: usize,
     pub(crate) is_writing: bool,
     pub(crate) next_turn: Option<u64>,
+    pub(crate) next_replay: Option<u64>,
     /// Whether what the replayer wanted is not committed yet.
     pub(crate) is_replaying: Arc<AtomicBool>,
     pub(crate) marked_at: u64,
@@ -73,6 +74,7 @@ impl Process {
             requests: 0,
             is_writing: false,
             next_turn: None,
+            next_replay: None,
             is_replaying: Arc::default(),
             marked_at: 0,
         }

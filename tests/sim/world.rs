@@ -12,6 +12,7 @@ use std::time::Duration;
 use backstop::core::attempt::{Attempt, Outcome, Reply};
 use backstop::core::delivery::{Delivery, State};
 use backstop::core::name::Name;
+use backstop::core::replay::Replay;
 use backstop::core::scheduler::{Dispatch, Limits, Refill};
 use backstop::core::standing::{Pause, PauseCause};
 use backstop::core::timestamp::Timestamp;
@@ -93,6 +94,8 @@ pub(crate) struct World {
     /// For attempts whose retry is on its way to the journal: when that is due.
     pending: BTreeMap<(u128, u16), u64>,
     report: Report,
+    /// The replays, as they were checked last.
+    seen_replays: Vec<Replay>,
     /// Whether every step is printed.
     tells: bool,
 }
@@ -148,6 +151,7 @@ impl World {
             clock_was_set: false,
             pending: BTreeMap::new(),
             report: Report::default(),
+            seen_replays: Vec::new(),
             tells: false,
         };
         for index in 0..world.posts.len() {
@@ -290,7 +294,7 @@ impl World {
         if self.is_calm {
             self.resume_all();
         }
-        self.schedule_replays();
+        self.schedule_replays(true);
     }
 
     /// The process is killed: what the journal has is all that remains.

@@ -19,7 +19,7 @@ use super::{Duration, Happening, MINUTE, SECOND, World};
 /// The longest slice.
 const SLICE_MAX: u64 = 7;
 /// Replays begun in one run at most.
-const REPLAYS_MAX: usize = 12;
+const REPLAYS_MAX: usize = 6;
 
 impl World {
     /// An operator begins a replay, or does something to one.
@@ -35,7 +35,7 @@ impl World {
             _ => return,
         };
         self.process().commit(change, |_| None);
-        self.schedule_replays();
+        self.schedule_replays(true);
     }
 
     fn some_replay(&mut self) -> Replay {
@@ -75,17 +75,23 @@ impl World {
         }
     }
 
-    /// The replayer looks again soon, as long as there is one that is not over.
-    pub(super) fn schedule_replays(&mut self) {
-        if self.process.is_some() && !self.are_replayed() {
-            let (of, after) = (self.incarnation, self.rng.u64(SECOND / 10..2 * SECOND));
+    /// The replayer looks again: soon, if there was something to do.
+    pub(super) fn schedule_replays(&mut self, soon: bool) {
+        let after = self.rng.u64(if soon { SECOND / 10..2 * SECOND } else { MINUTE..10 * MINUTE });
+        let (of, at) = (self.incarnation, self.now + after);
+        if self.process.as_mut().is_some_and(|process| process.next_replay.is_none_or(|next| at < next)) {
+            self.process().next_replay = Some(at);
             self.after(after, Happening::Replay(of));
         }
     }
 
     /// As the replayer does: what each that runs has to do next.
     pub(super) fn work_replays(&mut self) {
-        self.schedule_replays();
+        let now = self.now;
+        if self.process().next_replay.take_if(|at| *at <= now).is_none() {
+            return; // one that was meant for later, and came sooner
+        }
+        let mut is_busy = false;
         let is_writing = Arc::clone(&self.process().is_replaying);
         let tallies = self.journal.counters().replays;
         let endpoints = self.far.iter().map(|far| far.endpoint.name.clone()).collect();
@@ -93,7 +99,8 @@ impl World {
         for replay in self.journal.replays().unwrap() {
             // One commit at a time, and the next one when it is known what came of it.
             if is_writing.load(Ordering::SeqCst) {
-                return;
+                is_busy = true;
+                break;
             }
             let fared = tallies.get(&replay.id).map(fared).unwrap_or_default();
             let change = match replay.next(fared, self.wall(), None, OPEN_MAX) {
@@ -108,6 +115,7 @@ impl World {
             };
             let done = Arc::clone(&is_writing);
             done.store(true, Ordering::SeqCst);
+            is_busy = true;
             self.process().commit(change, move |result: Result<Receipt, JournalError>| {
                 done.store(false, Ordering::SeqCst);
                 match result {
@@ -115,6 +123,9 @@ impl World {
                     _ => None,
                 }
             });
+        }
+        if is_busy || !self.are_replayed() {
+            self.schedule_replays(is_busy);
         }
     }
 
@@ -125,7 +136,7 @@ impl World {
             let turn = Turn::Resume { forgiven: 1_000_000 };
             self.process().commit(Change::TurnReplay { id: replay.id, turn, at }, |_| None);
         }
-        self.schedule_replays();
+        self.schedule_replays(true);
     }
 
     /// Whether every replay is over, or waits for an operator for whom there is none any more.
@@ -136,7 +147,9 @@ impl World {
 
     /// After every commit: what a replay has made is of older events, each once, and no more than its canary at first.
     pub(super) fn check_replays(&mut self) {
-        for replay in self.journal.replays().unwrap() {
+        let before = std::mem::take(&mut self.seen_replays);
+        self.seen_replays = self.journal.replays().unwrap();
+        for replay in self.seen_replays.iter().filter(|replay| !before.contains(replay)) {
             let nothing = BTreeSet::new();
             let made = self.truth.made.get(&replay.id).unwrap_or(&nothing);
             let canary = replay.terms.canary.filter(|_| !replay.canary_passed).unwrap_or(u64::MAX);
@@ -146,7 +159,6 @@ impl World {
             let counted =
                 (replay.queued, replay.selected) == (made.len() as u64, replay.queued + replay.skipped.total());
             let is_right = is_frozen && is_once && counted && replay.queued <= canary;
-            let made = made.clone();
             self.checks.that(is_right, || format!("{is_frozen} {is_once} {counted}: {made:?} by {replay:?}"));
         }
     }
