@@ -22,8 +22,11 @@ use crate::core::timestamp::Timestamp;
 
 /// Events that one step looks at.
 pub(crate) const STEP_EVENTS_MAX: usize = 256;
-/// Payload bytes at which a step's change is closed.
+/// Payload bytes at which a step's change is closed: a record of it is not longer than this and one event.
 pub(crate) const STEP_BYTES_MAX: usize = 64 << 10;
+/// Bytes of attempts that one event carries, those of all its deliveries; what is older is let go of. With the
+/// largest body it stays below what a record may have.
+pub(crate) const ATTEMPTS_BYTES_MAX: usize = 16 << 20;
 
 /// What a step of a sweep comes to.
 #[derive(Debug, Clone)]

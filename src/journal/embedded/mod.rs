@@ -53,7 +53,7 @@ use crate::core::scheduler::{Active, Fresh};
 use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
 use indexer::Indexer;
-use overlay::{ENTRIES_MAX, Overlay};
+use overlay::{ENTRIES_MAX, Overlay, Take};
 use space::Space;
 use stage::Stage;
 pub use start::{OpenReport, Progress, Settings, Verified};
@@ -61,6 +61,8 @@ use sweep::Sweeper;
 
 /// How long a commit waits for the index to make room before it gives up. Far above what a healthy disk needs.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
+/// Entries that the index is handed at once.
+const BATCH_MAX: usize = 1024;
 
 /// The journal in a directory.
 pub struct EmbeddedJournal {
@@ -215,11 +217,11 @@ impl Inner {
     ///
     /// On [`JournalError::Full`] they stay where they are, and nothing has failed.
     fn hand_over(&self, all: bool) -> Result<(), JournalError> {
-        const BATCH_MAX: usize = 1024;
+        let take = if all { Take::All } else { Take::Due };
         let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             self.reserve()?;
-            let Some(handover) = self.overlay().hand_over(BATCH_MAX, all) else { return Ok(()) };
+            let Some(handover) = self.overlay().hand_over(BATCH_MAX, take) else { return Ok(()) };
             self.ask_index(|index| index.write(&handover))?;
             let was_last = handover.updates.len() < BATCH_MAX;
             self.overlay().handed_over(handover);
@@ -228,6 +230,21 @@ impl Inner {
                 return Ok(());
             }
         }
+    }
+
+    /// Hands the oldest entries to the index until it holds all that the records before `end` say: what it has
+    /// taken over, not what it is about to. Whatever is committed meanwhile comes behind those, so this ends.
+    fn index_up_to(&self, end: Position) -> Result<(), JournalError> {
+        let _one_at_a_time = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.index.meta().applied < end {
+            self.check()?;
+            self.reserve()?;
+            let Some(handover) = self.overlay().hand_over(BATCH_MAX, Take::Oldest) else { return Ok(()) };
+            self.ask_index(|index| index.write(&handover))?;
+            self.overlay().handed_over(handover);
+            self.room.notify_all();
+        }
+        Ok(())
     }
 
     /// Makes sure that sled can write what it is handed now.

@@ -27,6 +27,17 @@ const TAGS_MAX: usize = 131_072;
 /// An entry that has not settled after this many ticks is written as it stands.
 const TICKS_UNSETTLED_MAX: u64 = 4;
 
+/// Which entries the index is to take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// Those that have settled, and those that have waited long.
+    Due,
+    /// The oldest, settled or not, so that the index knows of later records; if there are none, that it does.
+    Oldest,
+    /// Everything, tags too.
+    All,
+}
+
 pub(super) struct Overlay {
     index: Arc<Index>,
     dirty: BTreeMap<EventId, Dirty>,
@@ -221,19 +232,18 @@ impl Overlay {
         self.tick += 1;
     }
 
-    /// Takes up to `max` entries for the index: those that have settled, those that have waited long, or `all`.
-    ///
-    /// `None` if there is nothing to write.
-    pub(super) fn hand_over(&mut self, max: usize, all: bool) -> Option<Handover> {
+    /// Takes up to `max` entries for the index. `None` if there is nothing to write.
+    pub(super) fn hand_over(&mut self, max: usize, take: Take) -> Option<Handover> {
         let mut chosen: Vec<EventId> = Vec::new();
-        while chosen.len() < max
+        while take != Take::Oldest
+            && chosen.len() < max
             && let Some(id) = self.settled.pop_front()
         {
             chosen.push(id);
         }
         let old = self.tick.saturating_sub(TICKS_UNSETTLED_MAX);
         // Oldest first; once one is young, so are the rest. Half full, young ones go as well.
-        let hurry = all || self.dirty.len() > ENTRIES_MAX / 2;
+        let hurry = take != Take::Due || self.dirty.len() > ENTRIES_MAX / 2;
         let is_due = |id: &EventId| hurry || self.dirty.get(id).is_some_and(|dirty| dirty.born_tick <= old);
         let waited = self.unindexed.iter().map(|(_, id)| *id).take_while(is_due);
         chosen.extend(waited.take(max.saturating_sub(chosen.len())));
@@ -248,9 +258,9 @@ impl Overlay {
         let standings: Vec<(Name, Standing)> =
             standings.into_iter().filter_map(|name| self.standings.get(&name).cloned().map(|it| (name, it))).collect();
         let applied = self.indexed_up_to();
-        let tags = self.tags_due(all);
+        let tags = self.tags_due(take == Take::All);
         let nothing = updates.is_empty() && replays.is_empty() && marks.is_empty() && standings.is_empty();
-        let has_news = !nothing || tags.is_some() || std::mem::take(&mut self.remains_changed);
+        let has_news = !nothing || take == Take::Oldest || tags.is_some() || std::mem::take(&mut self.remains_changed);
         let remains = self.remains.clone();
         let oldest_held = self.dirty.iter().find(|(_, dirty)| !dirty.gone).map(|(id, _)| *id);
         let handover = Handover { updates, replays, marks, standings, remains, oldest_held, tags, applied };
@@ -277,7 +287,7 @@ impl Overlay {
     }
 
     /// Where the next start has to begin reading, once what is being written is written.
-    pub(super) fn indexed_up_to(&self) -> Position {
+    fn indexed_up_to(&self) -> Position {
         self.unindexed.first().map_or(self.applied, |(position, _)| (*position).min(self.applied))
     }
 

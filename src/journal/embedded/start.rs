@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use bytes::Bytes;
 
 use super::indexer::Indexer;
-use super::overlay::{ENTRIES_MAX, Overlay};
+use super::overlay::{ENTRIES_MAX, Overlay, Take};
 use super::space::Space;
 use super::{EmbeddedJournal, Findings, Inner, Position};
 use crate::core::timestamp::Timestamp;
@@ -195,6 +195,9 @@ fn attempt(
     if log.end() < from {
         return Ok(Attempted::Distrusted("the index knows more than the log holds".to_owned()));
     }
+    if from != Position::NONE && from < log.begin() {
+        return Ok(Attempted::Distrusted("the index has not learnt what the log has been cut by".to_owned()));
+    }
     overlay.set_applied(log.end());
     let report = OpenReport { rebuilt, findings };
     Ok(Attempted::Opened(Box::new((log, overlay, index, report))))
@@ -218,7 +221,7 @@ fn rebuild(
 fn hand_over(settings: &Settings, space: &Space, index: &Index, overlay: &mut Overlay) -> Result<(), JournalError> {
     let has_room = || space.reserve(&settings.dir.join(INDEX));
     while has_room() {
-        let Some(handover) = overlay.hand_over(1024, true) else { return Ok(()) };
+        let Some(handover) = overlay.hand_over(1024, Take::All) else { return Ok(()) };
         index.write(&handover)?;
         overlay.handed_over(handover);
     }

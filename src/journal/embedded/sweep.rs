@@ -28,7 +28,8 @@ use crate::journal::entry::Entry;
 use crate::journal::log::Position;
 use crate::journal::record::Record;
 use crate::journal::retention::{
-    Cut, Payload, Retain, RetainItem, STEP_BYTES_MAX, STEP_EVENTS_MAX, Sweep, print_until, sources_over,
+    ATTEMPTS_BYTES_MAX, Cut, Payload, Retain, RetainItem, STEP_BYTES_MAX, STEP_EVENTS_MAX, Sweep, print_until,
+    sources_over,
 };
 use crate::journal::{Change, JournalError};
 
@@ -265,13 +266,19 @@ impl Inner {
     ) -> Result<(Vec<(Position, RetainItem)>, Position), JournalError> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         let (records, next) = self.log_part(at)?;
+        // What is in the log and not applied yet is known to nobody: its event seems gone, and is not.
+        let applied = self.overlay().applied();
         for (place, payload) in records {
-            if items.len() >= STEP_EVENTS_MAX || bytes >= STEP_BYTES_MAX {
+            if place >= applied {
                 return Ok((items, place));
             }
             let Some(record) = Record::decode(payload) else { continue };
             note_base(&record, cut);
             for Found { entry, dedup, content } in self.found(place, &record)? {
+                // What of a record is carried has moved, so that the next step finds the rest of it.
+                if items.len() >= STEP_EVENTS_MAX || bytes >= STEP_BYTES_MAX {
+                    return Ok((items, place));
+                }
                 let seen = entry.view();
                 let until = print_until(seen.head.received_at, dedup);
                 let is_over = over.contains(&seen.head.source);
@@ -279,9 +286,10 @@ impl Inner {
                 let mut payload = None;
                 if let (Kept::Whole, Some((headers, body))) = (verdict.kept, content) {
                     let of_slots = seen.deliveries.iter().map(|delivery| self.attempts(delivery.id));
-                    let attempts = of_slots.collect::<Result<_, _>>()?;
-                    bytes += body.len();
-                    payload = Some(Payload { headers, body, attempts });
+                    let mut carried = Payload { headers, body, attempts: of_slots.collect::<Result<_, _>>()? };
+                    carried.keep_newest_attempts(ATTEMPTS_BYTES_MAX);
+                    bytes += carried.bytes();
+                    payload = Some(carried);
                 }
                 items.push((place, RetainItem { seen, verdict, at: now, dedup, payload }));
             }
@@ -318,9 +326,7 @@ impl Inner {
     /// Removes the part of the log before `end`, once the index holds all that stood there: an index that does
     /// not, as a killed process may leave it, could not learn it any more.
     fn cut(&self, end: Position) -> Result<u64, JournalError> {
-        if self.overlay().indexed_up_to() < end {
-            self.hand_over(true)?;
-        }
+        self.index_up_to(end)?;
         self.ask_index(super::Index::flush)?;
         let freed = self
             .log
@@ -366,3 +372,6 @@ fn note_base(record: &Record, cut: &mut Cut) {
         | Record::ReplayCancelled { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use super::{Record, SETTLED_VERSION, decode_attempt, encode_attempt};
-use crate::core::attempt::{Attempt, FailureClass};
+use crate::core::attempt::{Attempt, FailureClass, Reply};
 use crate::core::delivery::{Reason, State};
 use crate::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, Header};
 use crate::core::failure::FailureGroup;
@@ -67,6 +67,43 @@ pub(crate) struct Remains {
     pub(crate) counters: Counters,
     /// Nothing in the log before this is needed.
     pub(crate) up_to: Position,
+}
+
+/// About what an attempt or header takes besides what was answered, in bytes.
+const FRAME_BYTES: usize = 64;
+
+impl Payload {
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let attempts = self.attempts.iter().flatten().map(attempt_bytes);
+        self.body.len() + headers_bytes(&self.headers) + attempts.sum::<usize>()
+    }
+
+    /// Keeps the newest attempts of each delivery, so that those of all of them take `max` bytes at most.
+    pub(crate) fn keep_newest_attempts(&mut self, max: usize) {
+        let share = max / self.attempts.len().max(1);
+        for attempts in &mut self.attempts {
+            let mut bytes = 0;
+            let newest = attempts.iter().rev().take_while(|attempt| {
+                bytes += attempt_bytes(attempt);
+                bytes <= share
+            });
+            let older = attempts.len() - newest.count();
+            attempts.drain(..older);
+        }
+    }
+}
+
+fn headers_bytes(headers: &[Header]) -> usize {
+    headers.iter().map(|header| FRAME_BYTES + header.name.len() + header.value.len()).sum()
+}
+
+fn attempt_bytes(attempt: &Attempt) -> usize {
+    FRAME_BYTES
+        + match &attempt.reply {
+            Reply::Answer(answer) => headers_bytes(&answer.headers) + answer.body.len(),
+            Reply::Failure(failure) => failure.detail.len(),
+        }
 }
 
 /// Stands for the place of a record that is not written yet.
