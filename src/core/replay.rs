@@ -167,6 +167,28 @@ pub enum Turn {
 }
 
 impl Replay {
+    /// One that begins: everything that fits and was there at `created_at`, to where it went before, without terms.
+    #[must_use]
+    pub fn new(id: ReplayId, created_at: Timestamp, filter: Filter) -> Self {
+        Self {
+            id,
+            created_at,
+            filter,
+            freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: created_at },
+            to: None,
+            terms: Terms::default(),
+            request: None,
+            cursor: None,
+            selected: 0,
+            queued: 0,
+            skipped: Skipped::default(),
+            state: ReplayState::Running,
+            hold: None,
+            canary_passed: false,
+            forgiven: 0,
+        }
+    }
+
     /// It after `turn`; `None` if it stands where that cannot happen.
     #[must_use]
     pub fn turned(&self, turn: Turn) -> Option<Self> {
@@ -296,23 +318,8 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     pub(super) fn replay(state: ReplayState, hold: Option<Hold>) -> Replay {
-        Replay {
-            id: ReplayId::from_u128(1),
-            created_at: Timestamp::ZERO,
-            filter: Filter::failed(),
-            freeze: Freeze { before: EventId::from_u128(1), at: Timestamp::ZERO },
-            to: None,
-            terms: Terms::default(),
-            request: None,
-            cursor: None,
-            selected: 0,
-            queued: 0,
-            skipped: Skipped::default(),
-            state,
-            hold,
-            canary_passed: false,
-            forgiven: 0,
-        }
+        let new = Replay::new(ReplayId::from_u128(1), Timestamp::ZERO, Filter::failed());
+        Replay { state, hold, ..new }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::core::endpoint::Order;
 use crate::core::filter::Filter;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
-use crate::core::replay::{Fared, Freeze, Hold, Plan, Replay, ReplayState, Request, Skipped, Terms, Turn};
+use crate::core::replay::{Fared, Hold, Plan, Replay, ReplayState, Request, Terms, Turn};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Receipt, Redelivery};
 
@@ -224,23 +224,7 @@ impl Engine {
             return Err(NotDone::Invalid(why));
         }
         let id = self.shared.committer.replay_id(now);
-        Ok(Replay {
-            id,
-            created_at: now,
-            filter,
-            freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: now },
-            to,
-            terms,
-            request,
-            cursor: None,
-            selected: 0,
-            queued: 0,
-            skipped: Skipped::default(),
-            state: ReplayState::Running,
-            hold: None,
-            canary_passed: false,
-            forgiven: 0,
-        })
+        Ok(Replay { to, terms, request, ..Replay::new(id, now, filter) })
     }
 
     async fn begin(&self, replay: Replay) -> Result<Replay, NotDone> {

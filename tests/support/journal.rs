@@ -15,7 +15,7 @@ use backstop::core::event::{Dedup, Draft, Event, EventHead, Fingerprint, Header,
 use backstop::core::filter::Filter;
 use backstop::core::id::{DeliveryId, EventId, IdSource, ReplayId};
 use backstop::core::name::Name;
-use backstop::core::replay::{Freeze, Replay, ReplayState, Skipped, Terms};
+use backstop::core::replay::Replay;
 use backstop::core::retention::{Keep, Retention};
 use backstop::core::scheduler::{Active, Fresh};
 use backstop::core::standing::{Pause, PauseCause, Standing};
@@ -54,23 +54,7 @@ pub fn open(dir: &Path) -> EmbeddedJournal {
 
 /// A replay that begins.
 pub fn replay(id: ReplayId, created_at: Timestamp, filter: Filter, to: Option<Name>) -> Replay {
-    Replay {
-        id,
-        created_at,
-        filter,
-        freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: created_at },
-        to,
-        terms: Terms::default(),
-        request: None,
-        cursor: None,
-        selected: 0,
-        queued: 0,
-        skipped: Skipped::default(),
-        state: ReplayState::Running,
-        hold: None,
-        canary_passed: false,
-        forgiven: 0,
-    }
+    Replay { to, ..Replay::new(id, created_at, filter) }
 }
 
 /// Makes events with growing ids.

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use backstop::core::delivery::Status;
 use backstop::core::endpoint::Order;
 use backstop::core::filter::Filter;
-use backstop::core::id::{EventId, IdSource};
-use backstop::core::replay::{Freeze, Hold, Next, OPEN_MAX, Replay, ReplayState, Skipped, Terms, Turn};
+use backstop::core::id::IdSource;
+use backstop::core::replay::{Hold, Next, OPEN_MAX, Replay, Terms, Turn};
 use backstop::core::route::RouteTable;
 use backstop::engine::dispatcher::Command;
 use backstop::engine::walk::{Map, fared};
@@ -56,23 +56,8 @@ impl World {
             canary: self.rng.bool().then(|| self.rng.u64(1..5)),
         };
         let id = IdSource::after(self.journal.last_id()).replay(now, &mut self.rng);
-        Replay {
-            id,
-            created_at: now,
-            filter: Filter { endpoint, statuses, superseded, ..Filter::default() },
-            freeze: Freeze { before: EventId::from_u128(id.as_u128()), at: now },
-            to: None,
-            terms,
-            request: None,
-            cursor: None,
-            selected: 0,
-            queued: 0,
-            skipped: Skipped::default(),
-            state: ReplayState::Running,
-            hold: None,
-            canary_passed: false,
-            forgiven: 0,
-        }
+        let filter = Filter { endpoint, statuses, superseded, ..Filter::default() };
+        Replay { terms, ..Replay::new(id, now, filter) }
     }
 
     /// The replayer looks again: soon, if there was something to do.
