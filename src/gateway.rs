@@ -20,8 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::auth::{self, Token, TokenError};
+use crate::admin::holders::Holders;
 use crate::admin::refusals::Readmission;
-use crate::admin::{self, AdminState};
+use crate::admin::{AdminState, gate};
 use crate::config::{Config, JournalConfig, RefusalLimits};
 use crate::core::scheduler::Limits;
 use crate::core::timestamp::Timestamp;
@@ -37,6 +38,8 @@ use crate::telemetry::Intake;
 
 /// Where refused requests are kept, in the journal's folder.
 const REFUSED: &str = "refused";
+/// Where the hashes of the named tokens are kept, in the journal's folder.
+pub(crate) const TOKENS: &str = "tokens.json";
 /// Connections of operators: few, and never in the way of senders.
 const ADMIN_CONNECTIONS_MAX: u32 = 128;
 /// How long the admin API may take to answer what is under way at the end.
@@ -107,6 +110,7 @@ impl Gateway {
         let journal = open_journal(journal_settings(&config.journal, clock.now())).await?;
         report(journal.report());
         let token = auth::load_or_create(&config.admin.token_file).map_err(GatewayError::Token)?;
+        let holders = Holders::open(&config.journal.dir.join(TOKENS), &token).map_err(GatewayError::Token)?;
         let transport = HttpTransport::try_new(egress::native_roots());
         let transport = transport.map_err(|error| GatewayError::Tls(error.to_string()))?;
         let started_at = clock.now();
@@ -137,14 +141,14 @@ impl Gateway {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
-            token: token.hash(),
+            holders: Arc::new(holders),
             started_at,
         };
         let events = warp::service(ingest::filter(config.sources, engine.clone(), intake, refusals.clone()));
-        let operators = warp::service(admin::routes(&state));
+        let operators = gate::service(&state);
         let drain = config.server.drain_timeout;
         let ingest = Served::new(|stop| front.serve(TowerToHyperService::new(events), stop, drain));
-        let admin = Served::new(|stop| back.serve(TowerToHyperService::new(operators), stop, ADMIN_DRAIN));
+        let admin = Served::new(|stop| back.serve(operators, stop, ADMIN_DRAIN));
         tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %config.journal.dir.display(), "serving");
         Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin })
     }

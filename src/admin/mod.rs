@@ -1,15 +1,17 @@
 //! The admin API: what operators ask of the gateway, over HTTP on a listener of its own.
 //!
-//! Everything under `/api/v1` wants the bearer token before it says anything, even that a path is unknown, and
-//! so does `/metrics`; `/livez` and `/readyz` are for machines that have none. Promises: no input panics, every answer is JSON
+//! All of it is reached through the [`gate`], which wants a token before it says anything, even that a path is unknown;
+//! `/livez` and `/readyz` are for machines that have none. Promises: no input panics, every answer is JSON
 //! or problem+json (but an event's raw body and the metrics), lists come in bounded pages, and what a request changes is
 //! seen through even if the one who asked hangs up.
 //!
-//! One file a noun (`events`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `metrics`, `health`) · [`wire`] the only
-//! HTTP serialization · `select` what is asked for · `problem` answers · [`auth`] the token. Absent: the
-//! accept loop with its limits, which is the listener's; checks of Host and Origin, which come with the
-//! dashboard; anything that changes the config.
+//! One file a noun (`events`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
+//! `metrics`, `health`) · [`wire`] the only HTTP serialization · `select` what is asked for · `problem` answers ·
+//! [`access`] what each route takes · [`holders`] who holds which token · [`auth`] what a token is. Absent: the accept
+//! loop with its limits, which is the listener's; checks of Host and Origin, which come with the dashboard; anything
+//! that changes the config.
 
+pub mod access;
 pub mod audit;
 pub mod auth;
 mod deliveries;
@@ -17,13 +19,16 @@ mod endpoints;
 mod events;
 mod failures;
 mod gaps;
+pub mod gate;
 mod health;
+pub mod holders;
 mod keys;
 mod metrics;
 mod problem;
 pub mod refusals;
 mod replays;
 mod select;
+pub mod tokens;
 mod totals;
 pub mod wire;
 
@@ -38,7 +43,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Buf, Filter, Rejection};
 
-use self::auth::TokenHash;
+use self::holders::Holders;
 use self::problem::{Answer, Problem};
 use self::select::Pairs;
 use crate::core::timestamp::Timestamp;
@@ -64,14 +69,13 @@ pub struct AdminState {
     /// What was refused, and the way to take it in again.
     pub refused: Arc<refusals::Readmission>,
     /// Who may ask.
-    pub token: TokenHash,
+    pub holders: Arc<Holders>,
     /// When this process began.
     pub started_at: Timestamp,
 }
 
-/// Every admin route; serve it with [`warp::service`]. It answers every request.
-#[must_use]
-pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + use<> {
+/// Every noun's routes, for the [`gate`] to stand before.
+fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + use<> {
     let nouns = events::routes(state)
         .or(deliveries::routes(state))
         .unify()
@@ -90,20 +94,12 @@ pub fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = 
         .or(audit::routes(state))
         .unify()
         .or(refusals::routes(state))
+        .unify()
+        .or(tokens::routes(state))
         .unify();
-    let api = warp::path!("api" / "v1" / ..).and(authorized(state.token)).and(nouns);
+    let api = warp::path!("api" / "v1" / ..).and(nouns);
     let beside = health::routes(state).or(metrics::routes(state)).unify();
     beside.or(api).unify().recover(refuse).unify()
-}
-
-/// Passes requests that carry the token.
-fn authorized(token: TokenHash) -> BoxedFilter<()> {
-    let check = move |authorization: Option<http::HeaderValue>| async move {
-        let text = authorization.as_ref().and_then(|value| value.to_str().ok());
-        auth::check(token, text).map_err(warp::reject::custom)
-    };
-    let header = warp::header::headers_cloned().map(|headers: http::HeaderMap| headers.get("authorization").cloned());
-    header.and_then(check).untuple_one().boxed()
 }
 
 /// What is said where no route answers. Each path has one filter for its methods, so at most one problem is found.

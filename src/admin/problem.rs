@@ -1,7 +1,7 @@
 //! Answers: JSON where it went well, problem+json (RFC 9457) where it did not.
 //!
 //! A problem says what is wrong and what to do, never a secret. Its type is `about:blank`: the HTTP status
-//! is the kind, and members are added where a machine needs more (`parameter`).
+//! is the kind, and members are added where a machine needs more (`parameter`, `required_role`).
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
@@ -9,6 +9,8 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use super::wire;
+use crate::core::name::Name;
+use crate::core::role::Role;
 use crate::engine::NotDone;
 use crate::journal::JournalError;
 
@@ -24,14 +26,15 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     parameter: Option<String>,
+    required_role: Option<Role>,
     hint: Hint,
 }
 
 /// What the answer's header adds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Hint {
     None,
-    Allow(&'static [Method]),
+    Allow(String),
     Authenticate(&'static str),
     RetryLater,
 }
@@ -41,7 +44,7 @@ impl warp::reject::Reject for Problem {}
 impl Problem {
     /// A problem of this kind.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), parameter: None, hint: Hint::None }
+        Self { status, detail: detail.into(), parameter: None, required_role: None, hint: Hint::None }
     }
 
     /// 400: this query parameter or field is wrong.
@@ -56,14 +59,21 @@ impl Problem {
     }
 
     /// 405, with what is allowed.
-    pub(super) fn method(allowed: &'static [Method]) -> Self {
+    pub(super) fn method(allowed: &[Method]) -> Self {
         let detail = format!("this path answers to {}", list(allowed));
-        Self { hint: Hint::Allow(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+        Self { hint: Hint::Allow(list(allowed)), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
 
     /// 401, with how to do it right.
     pub(super) fn unauthorized(challenge: &'static str, detail: &str) -> Self {
         Self { hint: Hint::Authenticate(challenge), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+    }
+
+    /// 403: this takes another role.
+    pub(super) fn forbidden(name: &Name, role: Role, needed: Role) -> Self {
+        let (role, needed_word) = (role.as_str(), needed.as_str());
+        let detail = format!("this takes the role `{needed_word}`; the token `{name}` has `{role}`");
+        Self { required_role: Some(needed), ..Self::new(StatusCode::FORBIDDEN, detail) }
     }
 
     /// 503: ask again later.
@@ -84,6 +94,7 @@ impl Problem {
             status: self.status.as_u16(),
             detail: self.detail,
             parameter: self.parameter,
+            required_role: self.required_role.map(|role| role.as_str().into()),
         };
         let mut response = body(self.status, "application/problem+json", &problem);
         if let Some((name, value)) = self.hint.header() {
@@ -97,7 +108,7 @@ impl Hint {
     fn header(self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::None => None,
-            Self::Allow(allowed) => HeaderValue::from_str(&list(allowed)).ok().map(|list| (ALLOW, list)),
+            Self::Allow(allowed) => HeaderValue::from_str(&allowed).ok().map(|list| (ALLOW, list)),
             Self::Authenticate(challenge) => Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
             Self::RetryLater => Some((RETRY_AFTER, RETRY_AFTER_S)),
         }

@@ -13,6 +13,7 @@ mod refusals;
 mod replays;
 mod selection;
 mod timeline;
+mod tokens;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use self::replays::{OpenReplay, Plan, Replay, ReplayAgain, Sample, SkippedBy
 pub use self::selection::Selection;
 use self::selection::object;
 pub use self::timeline::{Gap, Gaps, Missing, Timeline};
+pub use self::tokens::{CreateToken, Token, Tokens, WhoAmI};
 
 /// A word of the core: borrowed when written, owned when read.
 pub type Word = Cow<'static, str>;
@@ -360,6 +362,9 @@ pub struct Problem {
     /// The query parameter or field that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// The role that it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_role: Option<Word>,
 }
 
 const fn about_blank() -> Word {

@@ -95,6 +95,11 @@ impl Client {
         self.send(self.http.get(self.url(path)?)).await
     }
 
+    /// `DELETE path`.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
+        read_json(&self.send(self.http.delete(self.url(path)?)).await?)
+    }
+
     /// `POST path` with a JSON body.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.post_keyed(path, None, body).await

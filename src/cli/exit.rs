@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The gateway did not answer.
     Unreachable = 3,
-    /// The gateway refused: no such thing, or not as things stand (404, 409, 422).
+    /// The gateway refused: no such thing, not as things stand, or not by this token's role (403, 404, 409, 422).
     Refused = 4,
 }
 
@@ -43,7 +43,7 @@ impl Failure {
     pub(crate) fn status(status: u16, message: impl Into<String>) -> Self {
         let exit = match status {
             400 => Exit::Usage,
-            404 | 409 | 422 => Exit::Refused,
+            403 | 404 | 409 | 422 => Exit::Refused,
             _ => Exit::Failed,
         };
         Self { exit, message: message.into() }
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn refusals_are_told_from_failures() {
         let exit = |status| Failure::status(status, "").exit;
-        assert_eq!([404, 409, 422].map(exit), [Exit::Refused; 3]);
+        assert_eq!([403, 404, 409, 422].map(exit), [Exit::Refused; 4]);
         assert_eq!(exit(400), Exit::Usage);
         assert_eq!([401, 405, 413, 500, 503].map(exit), [Exit::Failed; 5]);
     }

@@ -21,6 +21,7 @@ mod replay;
 mod send;
 mod serve;
 mod table;
+mod token;
 mod totals;
 mod waits;
 
@@ -43,7 +44,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done · 1 failed · 2 the command line or the config makes no sense · 3 the gateway did not \
-answer · 4 the gateway refused (no such thing, or not as things stand)";
+answer · 4 the gateway refused (no such thing, not as things stand, or not by this token's role)";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -68,6 +69,8 @@ enum Verb {
     Pause(endpoints::PauseArgs),
     Resume(endpoints::ResumeArgs),
     Audit(audit::Args),
+    Token(token::Args),
+    Whoami(token::WhoAmIArgs),
     Journal(journal::Args),
     Demo(demo::Args),
     /// Print the version
@@ -106,6 +109,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Pause(args) => endpoints::pause(&args, config).await,
         Verb::Resume(args) => endpoints::resume(&args, config).await,
         Verb::Audit(args) => audit::run(&args, config).await,
+        Verb::Token(args) => token::run(&args, config).await,
+        Verb::Whoami(args) => token::whoami(&args, config).await,
         Verb::Journal(args) => journal::run(&args, config),
         Verb::Demo(args) => demo::run(&args).await,
         Verb::Version => table::print(format!("backstop {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),

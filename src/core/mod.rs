@@ -24,6 +24,7 @@ pub mod refused;
 pub mod replay;
 pub mod retention;
 pub mod retry;
+pub mod role;
 pub mod route;
 pub mod scheduler;
 pub mod sign;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backstop::admin::AdminState;
 use backstop::admin::auth::Token;
+use backstop::admin::gate;
+use backstop::admin::holders::Holders;
 use backstop::admin::refusals::Readmission;
-use backstop::admin::{AdminState, routes};
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::breaker::BreakerPolicy;
 use backstop::core::endpoint::{Endpoint, Order};
@@ -32,7 +34,6 @@ use backstop::journal::refused::{self, Refusals};
 use backstop::telemetry::Intake;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -174,6 +175,7 @@ pub(crate) struct Gateway {
 }
 
 /// An answer off the wire.
+#[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) status: u16,
     pub(crate) head: String,
@@ -263,11 +265,12 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let kept = refused::Limits { count_max: 100, bytes_max: 8 << 20 };
         let refusals = Refusals::open(&folder.path().join("refused"), kept, 7).unwrap();
+        let holders = Holders::open(&folder.path().join("tokens.json"), &Token::new(TOKEN).unwrap()).unwrap();
         let state = AdminState {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
-            token: Token::new(TOKEN).unwrap().hash(),
+            holders: Arc::new(holders),
             started_at: Timestamp::from_millis(NOW),
         };
         Self { engine, intake, clock, slow, refusals, _folder: folder, address: serve(state).await }
@@ -350,11 +353,11 @@ impl Gateway {
 pub(crate) async fn serve(state: AdminState) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = warp::service(routes(&state));
+    let service = gate::service(&state);
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let service = TowerToHyperService::new(service.clone());
+            let service = service.clone();
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });

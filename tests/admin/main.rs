@@ -13,6 +13,7 @@ mod metrics;
 mod refusals;
 mod replays;
 mod standing;
+mod tokens;
 mod waits;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstop::admin::BODY_MAX_BYTES;
-use backstop::admin::auth::{self, TokenError};
+use backstop::admin::auth::{self, TokenError, TokenHash};
 use backstop::core::event::{Draft, Event};
 use backstop::core::id::EventId;
 use backstop::core::timestamp::Timestamp;
@@ -521,11 +522,11 @@ async fn the_token_is_made_once_and_only_its_owner_can_read_it() {
     let path = folder.path().join("admin.token");
     let made = auth::load_or_create(&path).unwrap();
     let random = made.secret().strip_prefix("bst_").unwrap();
-    assert_eq!(random.len(), 43);
+    assert_eq!(random.len(), 80);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(auth::load_or_create(&path).unwrap(), made);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    assert!(made.hash().matches(made.secret()) && !made.hash().matches(random));
+    assert!(made.hash().matches(&TokenHash::of(made.secret())) && !made.hash().matches(&TokenHash::of(random)));
     assert!(!format!("{made:?} {:?}", made.hash()).contains(random));
     let other = folder.path().join("other.token");
     // What a crash between writing and renaming leaves does not stop the next start.

@@ -23,4 +23,5 @@ mod shutdown;
 mod sink;
 mod standing;
 mod story;
+mod tokens;
 mod verbs;

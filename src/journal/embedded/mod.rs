@@ -56,7 +56,7 @@ use indexer::Indexer;
 use overlay::{ENTRIES_MAX, Overlay, Take};
 use space::Space;
 use stage::Stage;
-pub use start::{OpenReport, Progress, Settings, Verified};
+pub use start::{DirLock, OpenReport, Progress, Settings, Verified};
 use sweep::Sweeper;
 
 /// How long a commit waits for the index to make room before it gives up. Far above what a healthy disk needs.

@@ -345,6 +345,22 @@ pub(super) fn folder_bytes(folder: &Path) -> u64 {
     sizes.sum()
 }
 
+/// A journal's directory, taken for this process while it is held.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes the directory.
+    ///
+    /// # Errors
+    /// If there is none, or another process has it.
+    pub fn take(dir: &Path) -> Result<Self, JournalError> {
+        Ok(Self { _file: lock(dir)? })
+    }
+}
+
 /// Takes the directory for this process.
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let path = dir.join(LOCK);
