@@ -27,7 +27,7 @@ use crate::config::{Config, JournalConfig, RefusalLimits};
 use crate::core::scheduler::Limits;
 use crate::core::timestamp::Timestamp;
 use crate::deliver::HttpTransport;
-use crate::egress;
+use crate::egress::{self, Guard, SystemLookup};
 use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
 use crate::ingest;
 use crate::journal::JournalError;
@@ -77,8 +77,6 @@ pub enum GatewayError {
     Bind(SocketAddr, io::Error),
     /// The admin token's file cannot be used.
     Token(TokenError),
-    /// TLS for deliveries cannot be set up.
-    Tls(String),
     /// The journal cannot be opened, or failed.
     Journal(JournalError),
 }
@@ -111,8 +109,8 @@ impl Gateway {
         report(journal.report());
         let token = auth::load_or_create(&config.admin.token_file).map_err(GatewayError::Token)?;
         let holders = Holders::open(&config.journal.dir.join(TOKENS), &token).map_err(GatewayError::Token)?;
-        let transport = HttpTransport::try_new(egress::native_roots());
-        let transport = transport.map_err(|error| GatewayError::Tls(error.to_string()))?;
+        let guard = Guard::new(Arc::new(SystemLookup), Some(admin_addr));
+        let transport = HttpTransport::new(egress::native_roots(), guard);
         let started_at = clock.now();
         let watched = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.lifecycle.clone()?)));
         let lifecycles = watched.collect();
@@ -275,7 +273,6 @@ impl fmt::Display for GatewayError {
             }
             Self::Bind(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
             Self::Token(error) => write!(f, "{error}"),
-            Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
             Self::Journal(error) => write!(f, "{error}"),
         }
     }

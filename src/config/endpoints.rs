@@ -1,13 +1,18 @@
 //! `[endpoints.<name>]`: where to, and how.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Url;
 
 use super::raw::{Table, Value};
 use super::{flow, scalar};
 use crate::core::attempt::StatusSet;
 use crate::core::breaker::BreakerPolicy;
+use crate::core::dial::Dial;
+use crate::core::egress::Policy;
 use crate::core::endpoint::Endpoint;
 use crate::core::event::Header;
 use crate::core::name::Name;
@@ -50,9 +55,11 @@ enum Style {
 }
 
 /// Every endpoint of the table, as far as their names and URLs are right.
-pub(super) fn read(table: &Table<'_>) -> Vec<Endpoint> {
+///
+/// `egress` is the gateway's policy, `admin` where its admin listener is.
+pub(super) fn read(table: &Table<'_>, egress: &Policy, admin: SocketAddr) -> Vec<Endpoint> {
     let named = |(text, value): (&str, Value<'_>)| match scalar::name(text) {
-        Ok(name) => value.table().and_then(|table| endpoint(name, table)),
+        Ok(name) => value.table().and_then(|table| endpoint(name, table, egress, admin)),
         Err(message) => {
             value.place.refuse(message);
             None
@@ -61,14 +68,20 @@ pub(super) fn read(table: &Table<'_>) -> Vec<Endpoint> {
     table.entries().into_iter().filter_map(named).collect()
 }
 
-fn endpoint(name: Name, mut table: Table<'_>) -> Option<Endpoint> {
+fn endpoint(name: Name, mut table: Table<'_>, egress: &Policy, admin: SocketAddr) -> Option<Endpoint> {
+    let place = table.place_of("url");
     let url = match table.get("url") {
         Some(value) => value.parsed(scalar::url),
         None => {
-            table.place_of("url").refuse("is missing; write url = \"https://…\"");
+            place.refuse("is missing; write url = \"https://…\"");
             None
         }
     };
+    let dial = Dial { egress: super::egress::read(&mut table, egress), ..Dial::default() };
+    let parsed = url.as_deref().and_then(|url| Url::parse(url).ok());
+    if let Some(refusal) = parsed.and_then(|url| super::egress::refusal(&dial.egress, &url, admin)) {
+        place.refuse(format!("cannot be reached: its address {refusal}"));
+    }
     let signing = signing(&mut table);
     let (connect_timeout, timeout) = timeouts(&mut table);
     let headers = table.read("headers", |value| value.table().map(|table| headers(&table))).unwrap_or_default();
@@ -80,6 +93,7 @@ fn endpoint(name: Name, mut table: Table<'_>) -> Option<Endpoint> {
     let retry = table.read("retry", |value| value.table().map(retry)).unwrap_or_default();
     table.done();
     url.map(|url| Endpoint {
+        dial: Arc::new(dial),
         signing,
         retry,
         permanent,

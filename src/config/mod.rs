@@ -6,10 +6,11 @@
 //! or a header may also be `file:<path>`. No secret's value is ever in an error or in `Debug`.
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
-//! texts, `sources`, `endpoints` (with `flow`), `retention` and `routes` their tables, `report` says what is wrong.
+//! texts, `sources`, `endpoints` (with `flow` and `egress`), `retention` and `routes` their tables, `report` says what is wrong.
 //! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
 //! which is the journal's.
 
+mod egress;
 mod endpoints;
 mod flow;
 mod raw;
@@ -33,6 +34,7 @@ use self::raw::{Input, Table};
 pub use self::refusals::RefusalLimits;
 pub use self::report::{ConfigErrors, Problem};
 use self::routes::Named;
+use crate::core::egress::Policy;
 use crate::core::endpoint::Endpoint;
 use crate::core::retention::{Keep, Retention};
 use crate::core::route::RouteTable;
@@ -52,6 +54,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// How much is kept of requests that became no event.
     pub refusals: RefusalLimits,
+    /// Which addresses may be connected to, where an endpoint does not say.
+    pub egress: Policy,
     /// Limits over all deliveries.
     pub delivery: DeliveryLimits,
     /// What is logged, and how.
@@ -187,11 +191,25 @@ impl Config {
         let named = Named { sources: root.table("sources"), endpoints: root.table("endpoints") };
         let keep = retention::keep(root.table("retention"), Keep::default(), journal.segment_bytes);
         let (sources, keeps) = sources::read(&named.sources, journal.segment_bytes, keep);
-        let endpoints = endpoints::read(&named.endpoints);
+        let egress = egress::read(&mut root, &Policy::default());
+        let endpoints = endpoints::read(&named.endpoints, &egress, admin.listen);
         let retention = retention::all(keep, keeps, &endpoints);
         let (routes, warnings) = routes::read(&mut root, &named);
         root.done();
-        Self { server, admin, journal, refusals, delivery, log, sources, endpoints, retention, routes, warnings }
+        Self {
+            server,
+            admin,
+            journal,
+            refusals,
+            egress,
+            delivery,
+            log,
+            sources,
+            endpoints,
+            retention,
+            routes,
+            warnings,
+        }
     }
 }
 
@@ -203,6 +221,7 @@ impl fmt::Debug for Config {
             .field("admin", &self.admin)
             .field("journal", &self.journal)
             .field("refusals", &self.refusals)
+            .field("egress", &self.egress)
             .field("delivery", &self.delivery)
             .field("log", &self.log)
             .field("sources", &self.sources.iter().map(|source| &source.name).collect::<Vec<_>>())

@@ -89,8 +89,10 @@ pub enum FailureClass {
     ResetAfterSent = 8,
     /// What came back was not HTTP.
     Protocol = 9,
-    /// The request could not be built or its address is not allowed; nothing was sent.
+    /// The request could not be built; nothing was sent.
     NotSent = 10,
+    /// Where it would have gone may not be connected to; nothing was sent.
+    EgressDenied = 11,
 }
 
 /// What an attempt means. The codes are on disk: never renumber.
@@ -168,7 +170,7 @@ impl Outcome {
 
 impl FailureClass {
     /// Every class, in code order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Dns,
         Self::Refused,
         Self::Unreachable,
@@ -179,6 +181,7 @@ impl FailureClass {
         Self::ResetAfterSent,
         Self::Protocol,
         Self::NotSent,
+        Self::EgressDenied,
     ];
 
     /// The class with this code on disk.
@@ -207,6 +210,7 @@ impl FailureClass {
             Self::ResetAfterSent => "reset_after_sent",
             Self::Protocol => "protocol",
             Self::NotSent => "not_sent",
+            Self::EgressDenied => "egress_denied",
         }
     }
 }

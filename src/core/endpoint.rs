@@ -1,10 +1,12 @@
 //! An endpoint: where deliveries go, and how.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::attempt::StatusSet;
 use crate::core::breaker::BreakerPolicy;
+use crate::core::dial::Dial;
 use crate::core::event::Header;
 use crate::core::name::Name;
 use crate::core::rate::Rate;
@@ -22,6 +24,8 @@ pub struct Endpoint {
     pub name: Name,
     /// An absolute http or https URL.
     pub url: String,
+    /// How the way there is opened.
+    pub dial: Arc<Dial>,
     /// How deliveries are signed.
     pub signing: Signing,
     /// When to try again and when to give up.
@@ -80,6 +84,7 @@ impl Endpoint {
         Self {
             name,
             url,
+            dial: Arc::default(),
             signing: Signing::Off,
             retry: RetryPolicy::default(),
             permanent: StatusSet::default(),

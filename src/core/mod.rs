@@ -7,10 +7,13 @@
 //! [`scheduler`] before anything is sent. A later piece with its place kept: `verify` (inbound
 //! signatures) sits beside [`sign`].
 
+pub mod address;
 pub mod alert;
 pub mod attempt;
 pub mod breaker;
 pub mod delivery;
+pub mod dial;
+pub mod egress;
 pub mod endpoint;
 pub mod event;
 pub mod failure;
@@ -19,6 +22,7 @@ pub mod id;
 pub mod lifecycle;
 pub mod mutant;
 pub mod name;
+pub mod network;
 pub mod rate;
 pub mod refused;
 pub mod replay;

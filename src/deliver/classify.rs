@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::core::attempt::{Failure, FailureClass};
 use crate::core::event::cut;
-use crate::egress::DnsError;
+use crate::egress::{Denied, DnsError};
 
 /// Longest failure text, in bytes.
 const DETAIL_MAX_BYTES: usize = 256;
@@ -19,8 +19,13 @@ const DETAIL_MAX_BYTES: usize = 256;
 pub(super) fn failure(error: &reqwest::Error, sent_whole: bool) -> Failure {
     let innermost =
         causes(error).skip(1).last().map_or_else(|| "the request cannot be built".into(), ToString::to_string);
-    let detail = if error.is_connect() { format!("no connection: {innermost}") } else { innermost };
-    Failure { class: class(error, sent_whole), detail: cut(&detail, DETAIL_MAX_BYTES).to_owned() }
+    let class = class(error, sent_whole);
+    let detail = match class {
+        FailureClass::EgressDenied => innermost,
+        _ if error.is_connect() => format!("no connection: {innermost}"),
+        _ => innermost,
+    };
+    Failure { class, detail: cut(&detail, DETAIL_MAX_BYTES).to_owned() }
 }
 
 /// The failure of an attempt that used up its `timeout`.
@@ -34,11 +39,16 @@ pub(super) fn timed_out(timeout: Duration, sent_whole: bool) -> Failure {
 }
 
 /// The failure of an attempt that could not be made.
-pub(super) fn not_sent(why: &dyn Error) -> Failure {
-    Failure { class: FailureClass::NotSent, detail: cut(&why.to_string(), DETAIL_MAX_BYTES).to_owned() }
+pub(super) fn not_sent(why: &(dyn Error + 'static)) -> Failure {
+    let is_denied = why.downcast_ref::<Denied>().is_some();
+    let class = if is_denied { FailureClass::EgressDenied } else { FailureClass::NotSent };
+    Failure { class, detail: cut(&why.to_string(), DETAIL_MAX_BYTES).to_owned() }
 }
 
 fn class(error: &reqwest::Error, sent_whole: bool) -> FailureClass {
+    if find::<Denied>(error).is_some() {
+        return FailureClass::EgressDenied;
+    }
     if find::<DnsError>(error).is_some() {
         return FailureClass::Dns;
     }

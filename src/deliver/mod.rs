@@ -2,7 +2,8 @@
 //!
 //! [`HttpTransport`] signs, sends, caps the answer and names the failure; it decides nothing. It promises
 //! that the body goes out byte for byte, that an attempt ends within the endpoint's timeout, that an
-//! answer costs bounded memory whatever the endpoint sends, and that no failure's text holds a secret.
+//! answer costs bounded memory whatever the endpoint sends, that no failure's text holds a secret, and that
+//! nothing is dialled but what the endpoint's egress policy allows, judged by the [`Guard`] at every dial.
 //!
 //! Absent on purpose: redirects (a 3xx is an answer), proxies from the environment, cookies,
 //! decompression, and retries of its own — every attempt is one the scheduler asked for. (The client does
@@ -11,14 +12,15 @@
 //! endpoint's `concurrency`, which the scheduler keeps.
 //!
 //! `headers` what is sent besides the body · `body` whether it was sent whole · `answer` what is kept ·
-//! `classify` what a failure means.
+//! `classify` what a failure means · `tls` whom we trust and who we are.
 
 mod answer;
 mod body;
 mod classify;
 mod headers;
+mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -26,13 +28,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use reqwest::{Client, RequestBuilder, Url};
+use rustls::RootCertStore;
 use tokio::time::Instant;
 
 use crate::core::attempt::{Failure, Reply};
-use crate::egress::{self, Resolver};
+use crate::core::dial::{Credentials, Dial, Proxy};
+use crate::core::endpoint::Endpoint;
+use crate::egress::{self, Guard};
 use crate::engine::{Sending, Transport};
 
 use body::{SentWhole, TrackedBody};
@@ -47,25 +50,29 @@ pub struct HttpTransport {
     clients: Arc<Clients>,
 }
 
-/// One client per connect timeout in use, because a client has only one; endpoints with equal timeouts
-/// share it. The timeouts come from the config, so there are few.
+/// One client for all endpoints that are dialled alike, because a client has one resolver, one identity and one
+/// connect timeout. All three come from the config, so there are few.
 struct Clients {
-    tls: ClientConfig,
-    by_connect_timeout: Mutex<BTreeMap<Duration, Client>>,
+    guard: Guard,
+    machine_roots: RootCertStore,
+    by_kind: Mutex<HashMap<Kind, Client>>,
+}
+
+/// What a client's connections have in common.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    connect_timeout: Duration,
+    dial: Arc<Dial>,
+    /// Whether what is dialled has the admin listener's port, for a resolver is not told the port.
+    is_admin_port: bool,
 }
 
 impl HttpTransport {
-    /// A transport that trusts the certificates `roots` vouch for; usually [`egress::native_roots`].
-    ///
-    /// # Errors
-    /// If rustls refuses its own protocol versions, which would be a fault of the build.
-    pub fn try_new(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let clients = Clients { tls, by_connect_timeout: Mutex::default() };
-        Ok(Self { clients: Arc::new(clients) })
+    /// A transport that trusts the certificates `roots` vouch for, usually [`egress::native_roots`], unless an
+    /// endpoint wants it otherwise, and dials what `guard` lets pass.
+    #[must_use]
+    pub fn new(roots: RootCertStore, guard: Guard) -> Self {
+        Self { clients: Arc::new(Clients { guard, machine_roots: roots, by_kind: Mutex::default() }) }
     }
 }
 
@@ -92,36 +99,63 @@ async fn attempt(clients: &Clients, sending: &Sending) -> Result<Reply, Failure>
 /// The request, checked and signed, or why there is none.
 fn request(clients: &Clients, sending: &Sending, sent_whole: &SentWhole) -> Result<RequestBuilder, Box<dyn Error>> {
     let url = egress::target(&sending.endpoint.url)?;
+    let client = clients.for_endpoint(&sending.endpoint, &url)?;
     let headers = headers::headers(sending)?;
     let body = TrackedBody::new(sending.event.draft.body.clone(), sent_whole.clone());
-    let client = clients.with_connect_timeout(sending.endpoint.connect_timeout)?;
     Ok(client.post(url).headers(headers).body(reqwest::Body::wrap(body)))
 }
 
 impl Clients {
-    /// The client that gives a connection `timeout` to stand.
-    fn with_connect_timeout(&self, timeout: Duration) -> reqwest::Result<Client> {
-        let mut clients = self.by_connect_timeout.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&timeout) {
+    /// The client for `endpoint`, if `url` may be connected to as far as that can be seen before it is dialled.
+    fn for_endpoint(&self, endpoint: &Endpoint, url: &Url) -> Result<Client, Box<dyn Error>> {
+        let dial = &endpoint.dial;
+        self.guard.check(url, &dial.egress)?;
+        let dialled = match &dial.proxy {
+            Some(proxy) => {
+                let proxy = egress::target(&proxy.url)?;
+                self.guard.check(&proxy, &dial.egress.of_proxy())?;
+                Some(proxy)
+            }
+            None => None,
+        };
+        let is_admin_port = self.guard.is_admin_port(dialled.as_ref().unwrap_or(url));
+        let kind = Kind { connect_timeout: endpoint.connect_timeout, dial: Arc::clone(dial), is_admin_port };
+        let mut clients = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&kind) {
             return Ok(client.clone());
         }
-        let client = self.build(timeout)?;
-        clients.insert(timeout, client.clone());
+        let client = self.build(&kind)?;
+        clients.insert(kind, client.clone());
         Ok(client)
     }
 
-    fn build(&self, connect_timeout: Duration) -> reqwest::Result<Client> {
-        Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Resolver)
-            .connect_timeout(connect_timeout)
+    fn build(&self, kind: &Kind) -> Result<Client, Box<dyn Error>> {
+        let Kind { connect_timeout, dial, is_admin_port } = kind;
+        let policy = if dial.proxy.is_some() { dial.egress.of_proxy() } else { dial.egress.clone() };
+        let builder = Client::builder()
+            .tls_backend_preconfigured(tls::config(&self.machine_roots, &dial.tls)?)
+            .dns_resolver(self.guard.resolver(Arc::new(policy), *is_admin_port))
+            .connect_timeout(*connect_timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .no_proxy()
-            .build()
+            .no_proxy();
+        let builder = match &dial.proxy {
+            Some(proxy) => builder.proxy(through(proxy)?),
+            None => builder,
+        };
+        Ok(builder.build()?)
     }
+}
+
+/// The client's own form of a proxy for every scheme.
+fn through(proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
+    let through = reqwest::Proxy::all(&proxy.url)?;
+    Ok(match &proxy.credentials {
+        Some(Credentials { user, password }) => through.basic_auth(user, password),
+        None => through,
+    })
 }
 
 impl fmt::Debug for Clients {

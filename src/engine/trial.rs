@@ -51,8 +51,9 @@ struct Original {
 
 impl Engine {
     /// Sends copies of the newest fitting deliveries, at most `copies`, to `url`, as their endpoints would be sent
-    /// them: signed with the same secrets, and with a header that marks them. The endpoint's own headers, which may
-    /// be credentials, go along to its own origin only, as `is_same_origin` tells of two URLs.
+    /// them: signed with the same secrets, under the same egress policy, and with a header that marks them. The
+    /// endpoint's own headers and client certificate, which are credentials, go along to its own origin only, as
+    /// `is_same_origin` tells of two URLs.
     pub async fn try_url(
         &self,
         order: ReplayOrder,
@@ -93,6 +94,7 @@ fn aimed(endpoint: &Endpoint, url: &str, is_same_origin: bool) -> Arc<Endpoint> 
     let mut aimed = endpoint.clone();
     if !is_same_origin {
         aimed.headers.clear();
+        aimed.dial = Arc::new(endpoint.dial.to_stranger());
     }
     url.clone_into(&mut aimed.url);
     aimed.headers.push(Header { name: MARK.to_owned(), value: "true".into() });

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "server")]
 
+mod egress;
 mod flow;
 mod retention;
 
@@ -124,6 +125,7 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[delivery]\nqqqqqq = 1",
         "[refusals]\nqqqqqq = 1",
         "[log]\nqqqqqq = 1",
+        "[egress]\nqqqqqq = 1",
         "[sources.a]\nqqqqqq = 1",
         "[sources.a]\ndedup = { body = true, qqqqqq = 1 }",
         "[sources.a.ack]\nqqqqqq = 1",

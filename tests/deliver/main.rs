@@ -4,6 +4,8 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod egress;
+
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
@@ -17,6 +19,7 @@ use backstop::core::name::Name;
 use backstop::core::sign::{Secret, Signing};
 use backstop::core::timestamp::Timestamp;
 use backstop::deliver::HttpTransport;
+use backstop::egress::Guard;
 use backstop::engine::{Sending, Transport as _};
 use bytes::Bytes;
 use rustls::pki_types::pem::PemObject as _;
@@ -144,7 +147,7 @@ fn sending(endpoint: Endpoint, draft: Draft) -> Sending {
 }
 
 fn transport() -> HttpTransport {
-    HttpTransport::try_new(RootCertStore::empty()).unwrap()
+    HttpTransport::new(RootCertStore::empty(), Guard::default())
 }
 
 /// What comes back from `endpoint` for a small body.
@@ -460,7 +463,7 @@ async fn tls_delivers_to_a_trusted_certificate_and_to_no_other() {
     let endpoint = target(format!("https://localhost:{}/?token=hunter2", address.port()));
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let trusting = HttpTransport::try_new(roots).unwrap();
+    let trusting = HttpTransport::new(roots, Guard::default());
     let sending = sending(endpoint, draft(vec![], "{}"));
     assert_eq!(answer(trusting.send(sending.clone()).await).body, "ok");
     assert_eq!(class(transport().send(sending).await), FailureClass::Tls);

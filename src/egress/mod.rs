@@ -1,29 +1,16 @@
 //! Egress: where deliveries may go, and how names become addresses.
 //!
-//! Two doors lead out, and both are here: [`target`] looks at the parsed URL at every attempt, and
-//! [`Resolver`] answers every name that is dialled (the HTTP client never asks it for an address written
-//! as such). Promise: nothing is dialled that did not pass both, and for a name the address checked is
-//! the address dialled. Absent so far: the address policy (no private or link-local networks unless
-//! allowed), which will stand in exactly these two places; and a cache of names, which is the system
-//! resolver's business.
+//! [`target`] says whether a text is a URL that can be delivered to at all; the [`Guard`] judges the addresses,
+//! by the [policy](crate::core::egress) of the endpoint. Promise: nothing is dialled that did not pass it, at
+//! every dial. Absent: a cache of names, which is the system resolver's business.
+
+mod guard;
 
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 
 use reqwest::Url;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Resolves names through the system, as [`tokio::net::lookup_host`] does. Every error is a [`DnsError`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Resolver;
-
-/// A name that could not be turned into an address.
-#[derive(Debug)]
-pub struct DnsError {
-    name: String,
-    cause: Option<io::Error>,
-}
+pub use guard::{Denied, DnsError, Found, Guard, Lookup, Resolver, SystemLookup};
 
 /// Why a text is not a place to deliver to. Never holds the text, which may carry a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,34 +57,6 @@ pub fn native_roots() -> rustls::RootCertStore {
     roots
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses = lookup(name.as_str()).await?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// The addresses of `name`, at least one. The client puts the URL's port in place of the 0.
-async fn lookup(name: &str) -> Result<Vec<SocketAddr>, DnsError> {
-    let failed = |cause| DnsError { name: name.to_owned(), cause };
-    let found = tokio::net::lookup_host((name, 0)).await.map_err(|error| failed(Some(error)))?;
-    let addresses: Vec<SocketAddr> = found.collect();
-    if addresses.is_empty() { Err(failed(None)) } else { Ok(addresses) }
-}
-
-impl fmt::Display for DnsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Some(cause) => write!(f, "{} cannot be resolved: {cause}", self.name),
-            None => write!(f, "{} has no address", self.name),
-        }
-    }
-}
-
-impl std::error::Error for DnsError {}
-
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -136,12 +95,5 @@ mod tests {
         assert_eq!(target("http://"), Err(TargetError::NotUrl));
         assert_eq!(target("file:///etc/passwd"), Err(TargetError::Scheme));
         assert_eq!(target("data:text/plain,x"), Err(TargetError::Scheme));
-    }
-
-    #[tokio::test]
-    async fn a_name_is_resolved_or_the_error_says_which() {
-        assert!(lookup("localhost").await.unwrap().iter().all(|address| address.ip().is_loopback()));
-        let error = lookup("nothing.invalid").await.unwrap_err();
-        assert!(error.to_string().starts_with("nothing.invalid cannot be resolved"), "{error}");
     }
 }
