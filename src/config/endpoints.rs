@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use super::raw::{Table, Value};
-use super::{flow, scalar};
+use super::{dial, flow, scalar};
 use crate::core::attempt::StatusSet;
 use crate::core::breaker::BreakerPolicy;
 use crate::core::dial::Dial;
@@ -42,8 +42,8 @@ const RESERVED_HEADERS: [&str; 13] = [
     "upgrade",
     "x-hub-signature-256",
 ];
-/// The start of the names of Standard Webhooks' own headers.
-const RESERVED_PREFIX: &str = "webhook-";
+/// How the names of Standard Webhooks' own headers begin, and those of ours.
+const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "backstop-"];
 
 /// Which signature is asked for.
 #[derive(Clone, Copy, PartialEq)]
@@ -77,14 +77,14 @@ fn endpoint(name: Name, mut table: Table<'_>, egress: &Policy, admin: SocketAddr
             None
         }
     };
-    let dial = Dial { egress: super::egress::read(&mut table, egress), ..Dial::default() };
-    let parsed = url.as_deref().and_then(|url| Url::parse(url).ok());
-    if let Some(refusal) = parsed.and_then(|url| super::egress::refusal(&dial.egress, &url, admin)) {
-        place.refuse(format!("cannot be reached: its address {refusal}"));
+    let dial = dial(&mut table, egress);
+    check_reach(&table, url.as_deref(), &dial, admin);
+    if url.as_deref().is_some_and(|url| url.starts_with("http:")) && table.has("tls") {
+        table.place_of("tls").refuse("is of no use: url is http, which is not encrypted");
     }
     let signing = signing(&mut table);
     let (connect_timeout, timeout) = timeouts(&mut table);
-    let headers = table.read("headers", |value| value.table().map(|table| headers(&table))).unwrap_or_default();
+    let headers = all_headers(&mut table);
     let concurrency = table.read("concurrency", flow::concurrency).unwrap_or_default();
     let rate = table.read("rate", flow::rate);
     let breaker = table.read("breaker", flow::breaker).unwrap_or(Some(BreakerPolicy::default()));
@@ -107,6 +107,24 @@ fn endpoint(name: Name, mut table: Table<'_>, egress: &Policy, admin: SocketAddr
         headers,
         ..Endpoint::new(name, url)
     })
+}
+
+fn dial(table: &mut Table<'_>, egress: &Policy) -> Dial {
+    let egress = super::egress::read(table, egress);
+    let proxy = table.read("proxy", dial::proxy);
+    Dial { egress, proxy, tls: table.read("tls", dial::tls).unwrap_or_default() }
+}
+
+/// Refuses addresses that could never be connected to. Names are judged when they are dialled.
+fn check_reach(table: &Table<'_>, url: Option<&str>, dial: &Dial, admin: SocketAddr) {
+    let refusal = |policy: &Policy, url: Option<&str>| super::egress::refusal(policy, &Url::parse(url?).ok()?, admin);
+    if let Some(refusal) = refusal(&dial.egress, url) {
+        table.place_of("url").refuse(format!("cannot be reached: its address {refusal}"));
+    }
+    let proxy = dial.proxy.as_ref().map(|proxy| proxy.url.as_str());
+    if let Some(refusal) = refusal(&dial.egress.of_proxy(), proxy) {
+        table.place_of("proxy").refuse(format!("cannot be reached: its address {refusal}"));
+    }
 }
 
 fn style(text: &str) -> Result<Style, String> {
@@ -172,6 +190,26 @@ fn timeouts(table: &mut Table<'_>) -> (Duration, Duration) {
     (connect_timeout, timeout)
 }
 
+/// `headers`, and the one of `auth`.
+fn all_headers(table: &mut Table<'_>) -> Vec<Header> {
+    let mut all = table.read("headers", |value| value.table().map(|table| headers(&table))).unwrap_or_default();
+    let place = table.place_of("auth");
+    if let Some(auth) = table.read("auth", dial::auth) {
+        if is_reserved(&auth.name) {
+            place.refuse("names a header that is set by the gateway itself");
+        } else if all.iter().any(|header| header.name == auth.name) {
+            place
+                .refuse(format!("sets the header {}, which stands in `headers` too; remove one of the two", auth.name));
+        }
+        all.push(auth);
+    }
+    all
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED_HEADERS.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn headers(table: &Table<'_>) -> Vec<Header> {
     let entries = table.entries();
     if entries.len() > HEADERS_MAX {
@@ -185,7 +223,7 @@ fn headers(table: &Table<'_>) -> Vec<Header> {
             Ok(name) if headers.iter().any(|header| header.name == *name) => {
                 value.place.refuse("stands here a second time; case does not tell header names apart");
             }
-            Ok(name) if RESERVED_HEADERS.contains(&name.as_str()) || name.starts_with(RESERVED_PREFIX) => {
+            Ok(name) if is_reserved(name) => {
                 value.place.refuse("is set by the gateway itself; remove it");
             }
             Ok(_) => {}

@@ -3,13 +3,15 @@
 //! A [`Config`] exists only if the file has no problem; otherwise there is a [`ConfigErrors`] with all
 //! of them, each with its line and key. Every key has a default or is refused when missing, every limit
 //! has a range, an unknown key is an error. In any text `${NAME}` is an environment variable; a secret
-//! or a header may also be `file:<path>`. No secret's value is ever in an error or in `Debug`.
+//! or a header may also be `file:<path>` or a systemd `credential:<name>`. No secret's value is ever in an error or in `Debug`.
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
-//! texts, `sources`, `endpoints` (with `flow` and `egress`), `retention` and `routes` their tables, `report` says what is wrong.
+//! texts, `sources`, `endpoints` (with `flow`, `egress` and `dial`), `retention` and `routes` their tables,
+//! `report` says what is wrong.
 //! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
 //! which is the journal's.
 
+mod dial;
 mod egress;
 mod endpoints;
 mod flow;

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
 
 /// What marks a text as the name of a file that holds the value.
 const FILE_PREFIX: &str = "file:";
+/// What marks a text as the name of a systemd credential that holds the value.
+const CREDENTIAL_PREFIX: &str = "credential:";
+/// Where systemd puts a service's credentials.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// A file being read: where it is, what surrounds it, and what was found wrong so far.
 pub(super) struct Input<'a> {
@@ -159,6 +163,11 @@ impl<'a> Table<'a> {
         Some(self.value(key, value))
     }
 
+    /// Whether something stands under `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.is_some_and(|entries| entries.contains_key(name))
+    }
+
     /// The table under `name`, or one without entries.
     pub(super) fn table(&mut self, name: &'static str) -> Table<'a> {
         let absent = Place { key: name.to_owned(), ..self.place.clone() };
@@ -252,21 +261,77 @@ impl<'a> Value<'a> {
         self.value.is_str()
     }
 
-    /// The text, or what the file holds that a text `file:<path>` names, without its last line end.
+    /// The text, or what the file holds that `file:<path>` or `credential:<name>` names, without its last line end.
     pub(super) fn secret(&self) -> Option<String> {
         let text = self.text()?;
-        let Some(path) = text.strip_prefix(FILE_PREFIX) else { return Some(text) };
-        match (self.place.input.read_file)(&self.place.folder().join(path)) {
+        let (path, what) = if let Some(path) = text.strip_prefix(FILE_PREFIX) {
+            (self.place.folder().join(path), "the file named after `file:`")
+        } else if let Some(name) = text.strip_prefix(CREDENTIAL_PREFIX) {
+            (self.credential(name)?, "the credential named after `credential:`")
+        } else {
+            return Some(text);
+        };
+        match (self.place.input.read_file)(&path) {
             Ok(text) => {
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 Some(line.strip_suffix('\r').unwrap_or(line).to_owned())
             }
             // The path may come from the environment, and with it by mistake a secret: it is not shown.
             Err(error) => {
-                self.place.refuse(format!("the file named after `file:` cannot be read: {}", error.kind()));
+                self.place.refuse(format!("{what} cannot be read: {}", error.kind()));
                 None
             }
         }
+    }
+
+    /// What `parse` makes of the secret.
+    pub(super) fn secret_of<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        match parse(&self.secret()?) {
+            Ok(parsed) => Some(parsed),
+            Err(message) => {
+                self.place.refuse(message);
+                None
+            }
+        }
+    }
+
+    /// The file that the text names (`credential:<name>` too), and what is in it.
+    pub(super) fn file(&self) -> Option<(PathBuf, String)> {
+        let text = self.text()?;
+        let path = match text.strip_prefix(CREDENTIAL_PREFIX) {
+            Some(name) => self.credential(name)?,
+            None => self.place.folder().join(text.strip_prefix(FILE_PREFIX).unwrap_or(&text)),
+        };
+        // What is a file's content in place of its name must not be shown as its name.
+        if text.is_empty() || text.contains(char::is_control) || text.contains("-----BEGIN") {
+            self.place.refuse("must be the path of a file, not what is in it");
+            return None;
+        }
+        match (self.place.input.read_file)(&path) {
+            Ok(content) => Some((path, content)),
+            Err(error) => {
+                self.place.refuse(format!("{} cannot be read: {}", path.display(), error.kind()));
+                None
+            }
+        }
+    }
+
+    /// Where systemd put the credential of this name.
+    fn credential(&self, name: &str) -> Option<PathBuf> {
+        let is_name = !name.is_empty() && !matches!(name, "." | "..") && !name.contains(['/', '\0']);
+        if !is_name {
+            self.place
+                .refuse("names no credential after `credential:`; its name is that of LoadCredential=, without a path");
+            return None;
+        }
+        let folder = (self.place.input.env)(CREDENTIALS_VARIABLE).filter(|folder| !folder.is_empty());
+        if folder.is_none() {
+            self.place.refuse(format!(
+                "names a systemd credential, but {CREDENTIALS_VARIABLE} is not set; give the service LoadCredential= or \
+                 SetCredentialEncrypted=, or use `file:` or `${{VARIABLE}}`"
+            ));
+        }
+        Some(PathBuf::from(folder?).join(name))
     }
 
     pub(super) fn parsed<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {

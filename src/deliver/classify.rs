@@ -8,6 +8,8 @@ use std::io;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use rustls::{AlertDescription, CertificateError};
+
 use crate::core::attempt::{Failure, FailureClass};
 use crate::core::event::cut;
 use crate::egress::{Denied, DnsError};
@@ -22,6 +24,7 @@ pub(super) fn failure(error: &reqwest::Error, sent_whole: bool) -> Failure {
     let class = class(error, sent_whole);
     let detail = match class {
         FailureClass::EgressDenied => innermost,
+        FailureClass::Tls => find::<rustls::Error>(error).map_or(innermost, tls_detail),
         _ if error.is_connect() => format!("no connection: {innermost}"),
         _ => innermost,
     };
@@ -65,6 +68,30 @@ fn class(error: &reqwest::Error, sent_whole: bool) -> FailureClass {
         return FailureClass::Protocol;
     }
     if sent_whole { FailureClass::ResetAfterSent } else { FailureClass::ResetBeforeSent }
+}
+
+/// What went wrong in TLS, and which setting has to do with it.
+fn tls_detail(error: &rustls::Error) -> String {
+    let hint = match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            " (signed by nobody who is trusted for this endpoint: tls.ca and tls.machine_roots say who is)"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            " (the endpoint wants a client certificate: tls.identity)"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError,
+        ) => " (the endpoint does not take our client certificate, tls.identity)",
+        _ => "",
+    };
+    format!("TLS: {error}{hint}")
 }
 
 /// The class of an error before the connection stood.

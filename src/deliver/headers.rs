@@ -1,40 +1,81 @@
-//! The headers of an attempt: the sender's, the endpoint's, ours.
+//! The headers of an attempt: ours, the endpoint's, the sender's.
 //!
-//! In this order, the later winning over the earlier:
-//! 1. the sender's kept headers, as they came, duplicates and bytes beyond ASCII included, without those
-//!    that belong to the hop from sender to us: hop-by-hop ones (RFC 9110, 7.6.1), Host, the length, the
-//!    sender's credentials (meant for us), Accept-Encoding (answers are kept as they come), User-Agent;
-//!    and without `webhook-…` and `backstop-…`, which only we may say;
-//! 2. `user-agent: backstop/<version>`, then the endpoint's configured headers;
-//! 3. the signing headers;
-//! 4. what is known of the delivery: `backstop-delivery`, `backstop-attempt` (from 1),
-//!    `backstop-received-at` (RFC 3339), `backstop-event-type`, `backstop-key` if the event has one,
-//!    `backstop-replay` (a replay's id, or `manual`) if it is a repeat;
-//! 5. Content-Length, which an empty body has too.
+//! In this order, the earlier winning over the later:
+//! 1. what is known of the delivery: `backstop-delivery`, `backstop-attempt` (from 1), `backstop-received-at`
+//!    (RFC 3339), `backstop-event-type`, `backstop-key` if the event has one, `backstop-replay` (a replay's id,
+//!    or `manual`) if it is a repeat; and Content-Length, which an empty body has too;
+//! 2. the signing headers;
+//! 3. the endpoint's configured headers, and `user-agent: backstop/<version>`;
+//! 4. the sender's kept headers, as they came, duplicates and bytes beyond ASCII included, but for those that
+//!    - belong to the hop from sender to us: hop-by-hop ones (RFC 9110, 7.6.1) and what Connection names, Host,
+//!      the length, the sender's credentials, Accept-Encoding (answers are kept as they come), User-Agent;
+//!    - say who somebody is or what is meant, and would be believed because we say it: `forwarded`,
+//!      `x-forwarded-…` and their kin, and what overrides a request's method or path;
+//!    - only we may say: `webhook-…`, `backstop-…`, and whatever stands above.
+//!
+//! Many receivers cannot tell `_` from `-` in a name (CGI and all that came of it), so neither is told here.
 //!
 //! Event types and keys are any text: in them `%` and every byte that is not visible ASCII stand
 //! percent-encoded, so that a receiver can always decode and gets exactly the text back.
 //!
-//! A sender's provider signature (`x-hub-signature-256`, `stripe-signature`) passes unless the endpoint
+//! A sender's provider signature (`x-hub-signature-256`, `stripe-signature`, `svix-…`) passes unless the endpoint
 //! signs in that style, so that a receiver can check the provider itself.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Write as _;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::core::event::Header;
+use crate::core::sign::Signing;
 use crate::engine::Sending;
 
 /// What we call ourselves, unless the endpoint's headers say otherwise.
 const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION")));
 
 /// Names that belong to one hop and to the framing of one message, apart from `proxy-…`.
-const HOP_NAMES: [&str; 8] =
-    ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "expect"];
+const HOP_NAMES: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "expect",
+    "http2-settings",
+];
 
 /// Further names of the sender's that are not passed on.
-const KEPT_BACK: [&str; 5] = ["host", "accept-encoding", "authorization", "cookie", "user-agent"];
+const KEPT_BACK: [&str; 22] = [
+    "host",
+    "accept-encoding",
+    "authorization",
+    "cookie",
+    "user-agent",
+    // Who the sender is.
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "fastly-client-ip",
+    // What is meant.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-method",
+];
+/// How names begin that are not passed on.
+const KEPT_BACK_PREFIXES: [&str; 4] = ["webhook-", "backstop-", "x-forwarded-", "proxy-"];
 
 /// A header that cannot be sent: its name, or nothing if not even that is one. Never its value.
 #[derive(Debug)]
@@ -50,7 +91,6 @@ pub(super) struct HeaderError {
 pub(super) fn headers(sending: &Sending) -> Result<HeaderMap, HeaderError> {
     let draft = &sending.event.draft;
     let mut headers = HeaderMap::with_capacity(draft.headers.len() + sending.endpoint.headers.len() + 12);
-    pass_on(&mut headers, &draft.headers);
     headers.insert(USER_AGENT, OUR_NAME);
     configured(&mut headers, &sending.endpoint.headers)?;
     let id = sending.event.id.to_string();
@@ -59,26 +99,47 @@ pub(super) fn headers(sending: &Sending) -> Result<HeaderMap, HeaderError> {
     }
     known(&mut headers, sending)?;
     headers.insert(CONTENT_LENGTH, HeaderValue::from(draft.body.len()));
+    pass_on(&mut headers, &draft.headers, &sending.endpoint.signing);
     Ok(headers)
 }
 
-/// Adds the sender's headers that may pass.
-fn pass_on(headers: &mut HeaderMap, sent: &[Header]) {
+/// Adds the sender's headers that may pass, where nothing of ours has their name.
+fn pass_on(headers: &mut HeaderMap, sent: &[Header], signing: &Signing) {
     let options = || sent.iter().filter(|header| header.name == CONNECTION.as_str());
-    for header in sent.iter().filter(|header| passes(&header.name)) {
-        if options().any(|connection| names(&connection.value, &header.name)) {
-            continue;
-        }
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(header.value.clone());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
-        }
+    let passing = sent.iter().filter(|header| {
+        let name = seen_as(&header.name);
+        let is_named = || options().any(|connection| names(&connection.value, &header.name));
+        passes(&name) && !signs(signing, &name) && !headers.contains_key(&*name) && !is_named()
+    });
+    let read = |header: &Header| {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        Some((name, HeaderValue::from_maybe_shared(header.value.clone()).ok()?))
+    };
+    // All are chosen before the first is added: it must not keep out others of its own name.
+    let passing: Vec<_> = passing.filter_map(read).collect();
+    for (name, value) in passing {
+        headers.append(name, value);
     }
 }
 
+/// The name as a receiver may see it that makes a variable of it.
+fn seen_as(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
+}
+
 fn passes(name: &str) -> bool {
-    !is_hop(name) && !KEPT_BACK.contains(&name) && !name.starts_with("webhook-") && !name.starts_with("backstop-")
+    let is_kept_back = || KEPT_BACK_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    !is_hop(name) && !KEPT_BACK.contains(&name) && !is_kept_back()
+}
+
+/// Whether a receiver that checks such signatures would take this header for part of one.
+fn signs(signing: &Signing, name: &str) -> bool {
+    match signing {
+        Signing::Off => false,
+        Signing::Standard(_) => name.starts_with("svix-"),
+        Signing::Github(_) => matches!(name, "x-hub-signature" | "x-hub-signature-256"),
+        Signing::Stripe(_) => name == "stripe-signature",
+    }
 }
 
 fn is_hop(name: &str) -> bool {
@@ -90,7 +151,7 @@ fn names(options: &[u8], name: &str) -> bool {
     options.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Puts the endpoint's headers in place of the sender's; framing is not theirs to say.
+/// Puts the endpoint's headers in; framing is not theirs to say.
 fn configured(headers: &mut HeaderMap, configured: &[Header]) -> Result<(), HeaderError> {
     for header in configured {
         headers.remove(header.name.as_str());
@@ -163,6 +224,19 @@ mod tests {
         assert_eq!(percent_encoded("abc123"), "abc123");
         assert_eq!(percent_encoded("50% of\r\nö"), "50%25%20of%0D%0A%C3%B6");
         assert_eq!(percent_encoded(""), "");
+    }
+
+    #[test]
+    fn names_are_judged_as_a_receiver_may_see_them() {
+        for denied in ["webhook_id", "Webhook-Id", "x_forwarded_for", "transfer_encoding", "backstop_replay", "host"] {
+            assert!(!passes(&seen_as(&denied.to_lowercase())), "{denied}");
+        }
+        for passing in ["x-forward", "content-type", "x-request-id", "svix-id", "stripe-signature", "hosts"] {
+            assert!(passes(&seen_as(passing)), "{passing}");
+        }
+        let (standard, github) = (Signing::Standard(vec![]), Signing::Github(vec![]));
+        assert!(signs(&standard, "svix-id") && !signs(&standard, "stripe-signature"));
+        assert!(signs(&github, "x-hub-signature") && !signs(&Signing::Off, "x-hub-signature-256"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::core::event::Header;
 pub const HEADERS_KEPT_MAX_BYTES: usize = 16 << 10;
 
 /// Names that mean something only between the sender and us. Credentials among them are never stored.
-const DROPPED: [&str; 14] = [
+const DROPPED: [&str; 15] = [
     "authorization",
     "connection",
     "cookie",
@@ -29,6 +29,7 @@ const DROPPED: [&str; 14] = [
     "host",
     "content-length",
     "expect",
+    "http2-settings",
 ];
 
 /// The headers to keep; `None` if they are more than [`HEADERS_KEPT_MAX_BYTES`].
@@ -55,6 +56,6 @@ pub(super) fn kept(headers: &HeaderMap) -> Option<Vec<Header>> {
 }
 
 fn named_by_connection(headers: &HeaderMap, name: &str) -> bool {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name))
+    let options = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
 }

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "server")]
 
+mod dial;
 mod egress;
 mod flow;
 mod retention;
@@ -31,6 +32,9 @@ fn env(name: &str) -> Option<String> {
         "CRM_TOKEN" => Some("planted-token".to_owned()),
         "NOISE" => Some("planted noise \u{1}".to_owned()),
         "PORT" => Some("8090".to_owned()),
+        "PROXY_PASSWORD" => Some("planted-password".to_owned()),
+        "CREDENTIALS_DIRECTORY" => Some("/run/credentials/b".to_owned()),
+        "PEM" => Some("-----BEGIN PRIVATE KEY-----planted".to_owned()),
         _ => None,
     }
 }
@@ -39,6 +43,8 @@ fn read_file(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/etc/b/secret") => Ok(format!("{SECRET}\n")),
         Some("/etc/b/bad") => Ok("planted-file-content\n".to_owned()),
+        Some("/run/credentials/b/erp-token") => Ok("planted-credential\n".to_owned()),
+        Some(path) if path.ends_with(".pem") || path.ends_with(".key") => dial::pem(path),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
 }
@@ -137,6 +143,10 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[endpoints.a]\nurl = \"http://a\"\nconcurrency = { qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\nrate = { limit = \"1/s\", qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\nbreaker = { qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"http://a\"\negress = { qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"https://a\"\ntls = { qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"http://a\"\nproxy = { url = \"http://p\", qqqqqq = 1 }",
+        "[endpoints.a]\nurl = \"http://a\"\nauth = { bearer = \"a\", qqqqqq = 1 }",
         "[endpoints.a]\nurl = \"http://a\"\n[[routes]]\nendpoints = [\"a\"]\nqqqqqq = 1",
         "qqqqqq = 1",
     ];

@@ -10,6 +10,7 @@ mod calls;
 mod egress;
 mod events;
 mod flask;
+mod headers;
 mod http;
 mod journal;
 mod lines;

@@ -40,6 +40,11 @@ impl Post {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
+    /// Every header, in order, names in lower case.
+    pub(crate) fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
     /// What a receiver tells a repeat from another event by.
     pub(crate) fn id(&self) -> &str {
         self.header("webhook-id").unwrap()
