@@ -22,8 +22,9 @@ use tokio::time::Instant;
 use crate::admin::auth::{self, Token, TokenError};
 use crate::admin::holders::Holders;
 use crate::admin::refusals::Readmission;
+use crate::admin::register::Register;
 use crate::admin::{AdminState, gate};
-use crate::config::{Config, JournalConfig, RefusalLimits};
+use crate::config::{Config, JournalConfig, OperationLimits, RefusalLimits};
 use crate::core::scheduler::Limits;
 use crate::core::timestamp::Timestamp;
 use crate::deliver::HttpTransport;
@@ -32,12 +33,15 @@ use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
 use crate::ingest;
 use crate::journal::JournalError;
 use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
+use crate::journal::operations::{self, Operations};
 use crate::journal::refused::{self, Refusals};
 use crate::listener::{self, Listener};
 use crate::telemetry::Intake;
 
 /// Where refused requests are kept, in the journal's folder.
 const REFUSED: &str = "refused";
+/// Where it is kept what was done by whom, in the journal's folder.
+pub(crate) const OPERATIONS: &str = "operations";
 /// Where the hashes of the named tokens are kept, in the journal's folder.
 pub(crate) const TOKENS: &str = "tokens.json";
 /// Connections of operators: few, and never in the way of senders.
@@ -115,6 +119,7 @@ impl Gateway {
         let watched = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.lifecycle.clone()?)));
         let lifecycles = watched.collect();
         let refusals = open_refusals(config.journal.dir.join(REFUSED), config.refusals).await;
+        let operations = open_operations(config.journal.dir.join(OPERATIONS), config.operations, started_at).await;
         let engine = Engine::start(Parts {
             journal: Arc::new(journal),
             clock: Arc::new(clock),
@@ -140,6 +145,7 @@ impl Gateway {
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
             holders: Arc::new(holders),
+            register: Arc::new(Register::new(operations)),
             started_at,
         };
         let events = warp::service(ingest::filter(config.sources, engine.clone(), intake, refusals.clone()));
@@ -224,6 +230,29 @@ async fn open_refusals(dir: PathBuf, limits: RefusalLimits) -> Refusals {
             Refusals::default()
         }
     }
+}
+
+/// Without it nothing can be changed through the admin API; what was promised to senders goes on.
+async fn open_operations(dir: PathBuf, limits: OperationLimits, now: Timestamp) -> Result<Operations, String> {
+    let opening = tokio::task::spawn_blocking(move || Operations::open(&dir, operation_limits(limits), now));
+    let opened = opening.await.unwrap_or_else(|error| Err(JournalError::Open(error.to_string())));
+    match opened {
+        Ok((operations, findings)) => {
+            for (position, len) in &findings.damaged {
+                tracing::error!(position = position.0, len, "what was noted of operations is damaged here");
+            }
+            Ok(operations)
+        }
+        Err(error) => {
+            tracing::error!(%error, "operations cannot be noted: nothing can be changed through the admin API");
+            Err(error.to_string())
+        }
+    }
+}
+
+/// How much is kept of what was done by whom.
+pub(crate) const fn operation_limits(limits: OperationLimits) -> operations::Limits {
+    operations::Limits { bytes_max: limits.bytes_max, age_max: limits.age_max }
 }
 
 async fn open_journal(settings: Settings) -> Result<EmbeddedJournal, GatewayError> {

@@ -2,8 +2,8 @@
 //!
 //! What is not here is not there: a route that a noun has and this table has not answers 404, so that none can be
 //! open because somebody forgot. Looking takes [`Role::Read`], bodies of events included, for without them nothing
-//! can be found out; changing what becomes of events takes [`Role::Operate`]; saying who may do what, and seeing who
-//! did what, takes [`Role::Admin`].
+//! can be found out, and who did what, which everybody who can look may know; changing what becomes of events takes
+//! [`Role::Operate`]; saying who may do what takes [`Role::Admin`].
 
 use http::Method;
 
@@ -18,6 +18,8 @@ pub struct Route {
     pub path: &'static str,
     /// What it takes; `None` takes no token at all.
     pub role: Option<Role>,
+    /// What it is called where it is noted who asked for it, or was denied it; `None` where everybody may look.
+    pub what: Option<&'static str>,
 }
 
 /// What a request asks for.
@@ -30,19 +32,19 @@ pub(super) enum Found {
 }
 
 const fn open(path: &'static str) -> Route {
-    Route { method: Method::GET, path, role: None }
+    Route { method: Method::GET, path, role: None, what: None }
 }
 
 const fn read(path: &'static str) -> Route {
-    Route { method: Method::GET, path, role: Some(Role::Read) }
+    Route { method: Method::GET, path, role: Some(Role::Read), what: None }
 }
 
-const fn operate(path: &'static str) -> Route {
-    Route { method: Method::POST, path, role: Some(Role::Operate) }
+const fn operate(path: &'static str, what: &'static str) -> Route {
+    Route { method: Method::POST, path, role: Some(Role::Operate), what: Some(what) }
 }
 
-const fn admin(method: Method, path: &'static str) -> Route {
-    Route { method, path, role: Some(Role::Admin) }
+const fn admin(method: Method, path: &'static str, what: &'static str) -> Route {
+    Route { method, path, role: Some(Role::Admin), what: Some(what) }
 }
 
 /// Every route there is.
@@ -54,23 +56,23 @@ pub const ROUTES: &[Route] = &[
     read("/api/v1/events"),
     read("/api/v1/events/{}"),
     read("/api/v1/events/{}/body"),
-    operate("/api/v1/events/{}/replay"),
+    operate("/api/v1/events/{}/replay", "event.replay"),
     read("/api/v1/deliveries"),
     read("/api/v1/deliveries/{}"),
-    operate("/api/v1/deliveries/{}/replay"),
-    operate("/api/v1/deliveries/{}/cancel"),
-    operate("/api/v1/deliveries/cancel"),
+    operate("/api/v1/deliveries/{}/replay", "delivery.replay"),
+    operate("/api/v1/deliveries/{}/cancel", "delivery.cancel"),
+    operate("/api/v1/deliveries/cancel", "deliveries.cancel"),
     read("/api/v1/replays"),
-    operate("/api/v1/replays"),
+    operate("/api/v1/replays", "replay.begin"),
     read("/api/v1/replays/{}"),
-    operate("/api/v1/replays/{}/pause"),
-    operate("/api/v1/replays/{}/resume"),
-    operate("/api/v1/replays/{}/cancel"),
-    operate("/api/v1/replays/{}/rerun"),
+    operate("/api/v1/replays/{}/pause", "replay.pause"),
+    operate("/api/v1/replays/{}/resume", "replay.resume"),
+    operate("/api/v1/replays/{}/cancel", "replay.cancel"),
+    operate("/api/v1/replays/{}/rerun", "replay.rerun"),
     read("/api/v1/endpoints"),
     read("/api/v1/endpoints/{}"),
-    operate("/api/v1/endpoints/{}/pause"),
-    operate("/api/v1/endpoints/{}/resume"),
+    operate("/api/v1/endpoints/{}/pause", "endpoint.pause"),
+    operate("/api/v1/endpoints/{}/resume", "endpoint.resume"),
     read("/api/v1/failures"),
     read("/api/v1/keys/{}"),
     read("/api/v1/gaps"),
@@ -78,10 +80,11 @@ pub const ROUTES: &[Route] = &[
     read("/api/v1/audit"),
     read("/api/v1/refusals"),
     read("/api/v1/refusals/{}"),
-    operate("/api/v1/refusals/{}/ingest"),
-    admin(Method::GET, "/api/v1/tokens"),
-    admin(Method::POST, "/api/v1/tokens"),
-    admin(Method::DELETE, "/api/v1/tokens/{}"),
+    operate("/api/v1/refusals/{}/ingest", "refusal.ingest"),
+    read("/api/v1/operations"),
+    admin(Method::GET, "/api/v1/tokens", "token.list"),
+    admin(Method::POST, "/api/v1/tokens", "token.create"),
+    admin(Method::DELETE, "/api/v1/tokens/{}", "token.revoke"),
 ];
 
 /// The route of a request; a path may end in a slash. A word in the table goes before a `{}` in its place.
@@ -99,6 +102,12 @@ pub(super) fn find(method: &Method, path: &str) -> Found {
 }
 
 impl Route {
+    /// What stands in `path` for the first `{}`: what a request is about.
+    pub(super) fn object<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let mut parts = self.path.split('/').zip(path.split('/'));
+        parts.find(|(own, _)| *own == "{}").map(|(_, part)| part)
+    }
+
     fn fits(&self, path: &str) -> bool {
         let (mut own, mut asked) = (self.path.split('/'), path.split('/'));
         loop {
@@ -139,6 +148,7 @@ mod tests {
     fn whatever_changes_something_takes_more_than_looking() {
         for route in ROUTES {
             assert_eq!(route.role.is_none(), !route.path.starts_with("/api/") && route.path != "/metrics");
+            assert_eq!(route.what.is_none(), route.role <= Some(Role::Read), "{} is noted", route.path);
             assert!(route.method == Method::GET || route.role > Some(Role::Read), "{} {}", route.method, route.path);
         }
     }

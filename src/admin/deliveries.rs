@@ -8,7 +8,7 @@ use warp::Filter as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::problem::{Answer, Problem, json};
+use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Of, Pairs};
 use super::{AdminState, GET, POST, json_body, only, query, respond, see_through, wire, with};
 use crate::core::delivery::Delivery;
@@ -84,7 +84,9 @@ async fn replay(id: String, asked: Result<wire::ReplayDelivery, Problem>, state:
     let id = parse(&id)?;
     let wire::ReplayDelivery { force } = asked?;
     let made = see_through(async move { state.engine.replay_delivery(id, force).await }).await?;
-    Ok(json(StatusCode::ACCEPTED, &wire::Made::from(made)))
+    let made = wire::Made::from(made);
+    let told = made.told();
+    Ok(json_telling(StatusCode::ACCEPTED, &made, told))
 }
 
 async fn cancel(id: String, state: AdminState) -> Answer {
@@ -105,7 +107,8 @@ async fn cancel_many(asked: Result<wire::CancelDeliveries, Problem>, state: Admi
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     let cancelled = see_through(cancel_all(state.engine, filter)).await?;
-    Ok(json(StatusCode::OK, &cancelled))
+    let told = format!("{} cancelled, {} on their way", cancelled.cancelled, cancelled.in_flight);
+    Ok(json_telling(StatusCode::OK, &cancelled, told))
 }
 
 /// Page by page, newest first: what comes meanwhile is not meant.

@@ -8,7 +8,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::problem::{Answer, Problem, json};
+use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Of, Pairs};
 use super::{AdminState, GET, POST, deliveries, json_body, only, query, respond, see_through, wire, with};
 use crate::core::event::Event;
@@ -87,7 +87,9 @@ async fn replay(id: String, asked: Result<wire::ReplayEvent, Problem>, state: Ad
     let wire::ReplayEvent { to, force } = asked?;
     let to = select::name("to", to.as_deref())?;
     let made = see_through(async move { state.engine.replay_event(id, to, force).await }).await?;
-    Ok(json(StatusCode::ACCEPTED, &wire::Made::from(made)))
+    let made = wire::Made::from(made);
+    let told = made.told();
+    Ok(json_telling(StatusCode::ACCEPTED, &made, told))
 }
 
 fn parse(id: &str) -> Result<EventId, Problem> {

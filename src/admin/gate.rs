@@ -2,16 +2,19 @@
 //!
 //! It asks who comes (a token), what for (the table in [`super::access`]), and whether they may. A request without a
 //! token learns nothing, not even that a path is unknown; one whose role is too small is told which it takes. Who
-//! asks goes on with the request, as a [`Caller`]. Change requests are seen through even if the one who asked hangs
-//! up. Absent: the accept loop with its limits, which is the listener's.
+//! asks goes on with the request, as a [`Caller`]. A request that changes something is taken in whole and noted in the
+//! [`super::register`] before it is let through, and seen through even if the one who asked hangs up; what it came to is
+//! noted before it is answered. Absent: the accept loop with its limits, which is the listener's.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
-use http_body_util::Either;
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -19,11 +22,19 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter as _, Rejection};
 
-use super::access::{self, Found};
+use super::access::{self, Found, Route};
 use super::auth;
 use super::holders::{Held, NotKnown};
 use super::problem::Problem;
-use super::{AdminState, routes};
+use super::register::{self, Denied};
+use super::{AdminState, BODY_MAX_BYTES, routes};
+use crate::core::operation::{Operation, Who};
+use crate::core::role::Role;
+
+/// Longest time a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an attempt without a token that is worth something is called.
+const AUTHENTICATE: Route = Route { method: Method::GET, path: "", role: None, what: Some("authenticate") };
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -35,7 +46,7 @@ pub(super) struct Caller {
 }
 
 /// What the nouns take: a body as it arrives.
-type Body = Either<Incoming, http_body_util::Full<bytes::Bytes>>;
+type Body = Either<Incoming, Full<Bytes>>;
 
 /// The admin API, for a listener to serve. It answers every request.
 #[must_use]
@@ -64,45 +75,100 @@ impl Gate {
 
     async fn admit(self, mut parts: Parts, body: Incoming) -> Result<Response, Problem> {
         let found = access::find(&parts.method, parts.uri.path());
-        if let Found::Route(access::Route { role: None, .. }) = found {
+        if let Found::Route(Route { role: None, .. }) = found {
             return Ok(self.pass(Request::from_parts(parts, Either::Left(body))).await);
         }
-        let caller = self.identify(&parts)?;
+        let caller = self.identify(&parts).await?;
         let (route, role) = match found {
-            Found::Route(route) => (route, route.role.unwrap_or(crate::core::role::Role::Admin)),
+            Found::Route(route) => (route, route.role.unwrap_or(Role::Admin)),
             Found::Methods(allowed) => return Err(Problem::method(&allowed)),
             Found::Nothing => return Err(Problem::missing("there is no such path")),
         };
         if !caller.held.role.may(role) {
-            return Err(Problem::forbidden(&caller.held.name, caller.held.role, role));
+            let problem = Problem::forbidden(&caller.held.name, caller.held.role, role);
+            self.deny(Denied::Role, self.operation(&parts, route, Some(&caller)), &problem).await;
+            return Err(problem);
         }
-        parts.extensions.insert(caller);
-        let request = Request::from_parts(parts, Either::Left(body));
         if route.method == Method::GET {
-            return Ok(self.pass(request).await);
+            parts.extensions.insert(caller);
+            return Ok(self.pass(Request::from_parts(parts, Either::Left(body))).await);
         }
+        let body = collect(body).await?;
+        let parameters = register::parameters(parts.uri.query(), &body);
+        let operation = Operation { parameters, ..self.operation(&parts, route, Some(&caller)) };
+        parts.extensions.insert(caller);
+        let request = Request::from_parts(parts, Either::Right(Full::new(body)));
         let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
-        tokio::spawn(self.pass(request)).await.map_err(bug)
+        tokio::spawn(self.perform(operation, request)).await.map_err(bug)?
+    }
+
+    /// Has something done, and notes it before and after.
+    async fn perform(self, operation: Operation, request: Request<Body>) -> Result<Response, Problem> {
+        let (register, engine) = (Arc::clone(&self.state.register), self.state.engine.clone());
+        let id = register.begin(operation).await.map_err(|error| {
+            Problem::unavailable(format!("nothing was done, for it cannot be noted who asked for it: {error}"))
+        })?;
+        let response = self.pass(request).await;
+        register.end(id, engine.now(), &response).await;
+        Ok(response)
+    }
+
+    /// What a request is about.
+    fn operation(&self, parts: &Parts, route: &Route, caller: Option<&Caller>) -> Operation {
+        let peer = parts.extensions.get::<SocketAddr>();
+        Operation {
+            at: self.state.engine.now(),
+            who: caller.map(Caller::who),
+            from: peer.map(SocketAddr::to_string),
+            what: route.what.unwrap_or_default().to_owned(),
+            object: route.object(parts.uri.path()).map(str::to_owned),
+            parameters: String::new(),
+            repeats: 0,
+        }
+    }
+
+    async fn deny(&self, why: Denied, operation: Operation, problem: &Problem) {
+        let outcome = problem.outcome(operation.at);
+        self.state.register.deny(why, operation, outcome).await;
     }
 
     /// Whose token a request shows.
-    fn identify(&self, parts: &Parts) -> Result<Caller, Problem> {
+    async fn identify(&self, parts: &Parts) -> Result<Caller, Problem> {
         let authorization = parts.headers.get(http::header::AUTHORIZATION);
-        let Some(token) = authorization.and_then(|value| value.to_str().ok()).and_then(auth::bearer) else {
-            let detail = "send a token: `Authorization: Bearer bst_…`; the first one is in the admin token file";
-            return Err(Problem::unauthorized("Bearer realm=\"backstop admin\"", detail));
-        };
+        let token = authorization.and_then(|value| value.to_str().ok()).and_then(auth::bearer);
         let holders = &self.state.holders;
-        let held = holders.identify(token, self.state.engine.now()).map_err(|why| not_known(&why))?;
-        if holders.is_behind() {
-            let holders = Arc::clone(holders);
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = holders.note_used() {
-                    tracing::warn!(%error, "when tokens were last used cannot be written");
-                }
-            });
+        let known = token.map(|token| holders.identify(token, self.state.engine.now()));
+        let (why, who, problem) = match known {
+            Some(Ok(held)) => {
+                self.note_use();
+                return Ok(Caller { held, peer: parts.extensions.get::<SocketAddr>().copied() });
+            }
+            None => {
+                let detail = "send a token: `Authorization: Bearer bst_…`; the first one is in the admin token file";
+                (Denied::NoToken, None, Problem::unauthorized("Bearer realm=\"backstop admin\"", detail))
+            }
+            Some(Err(NotKnown::Expired(held))) => {
+                let problem = not_known(&NotKnown::Expired(Arc::clone(&held)));
+                (Denied::Expired, Some(Caller { held, peer: None }), problem)
+            }
+            Some(Err(why)) => (Denied::WrongToken, None, not_known(&why)),
+        };
+        let operation = self.operation(parts, &AUTHENTICATE, who.as_ref());
+        self.deny(why, operation, &problem).await;
+        Err(problem)
+    }
+
+    /// Has it written when tokens were last used, if the file does not say yet.
+    fn note_use(&self) {
+        if !self.state.holders.is_behind() {
+            return;
         }
-        Ok(Caller { held, peer: parts.extensions.get::<SocketAddr>().copied() })
+        let holders = Arc::clone(&self.state.holders);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = holders.note_used() {
+                tracing::warn!(%error, "when tokens were last used cannot be written");
+            }
+        });
     }
 
     async fn pass(self, request: Request<Body>) -> Response {
@@ -111,6 +177,27 @@ impl Gate {
             Ok(response) => response,
             Err(never) => match never {},
         }
+    }
+}
+
+/// A body of at most [`BODY_MAX_BYTES`].
+async fn collect(body: Incoming) -> Result<Bytes, Problem> {
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds");
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await;
+    match collected.map_err(late)? {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail = format!("the body is larger than {BODY_MAX_BYTES} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off")),
+    }
+}
+
+impl Caller {
+    /// Who that is, for the register.
+    fn who(&self) -> Who {
+        Who { name: self.held.name.to_string(), token: self.held.id.clone(), role: self.held.role }
     }
 }
 
@@ -123,7 +210,10 @@ fn not_known(why: &NotKnown) -> Problem {
     let detail = match why {
         NotKnown::Nobody => "this token is nobody's; the first one is in the admin token file".to_owned(),
         NotKnown::Broken => "this token is not whole: it was cut or mistyped".to_owned(),
-        NotKnown::Expired(name, end) => format!("the token `{name}` expired at {end}; have another made"),
+        NotKnown::Expired(held) => {
+            let end = held.expires_at.unwrap_or_default();
+            format!("the token `{}` expired at {end}; have another made", held.name)
+        }
     };
     Problem::unauthorized("Bearer realm=\"backstop admin\", error=\"invalid_token\"", &detail)
 }

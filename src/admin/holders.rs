@@ -24,6 +24,8 @@ use crate::core::timestamp::Timestamp;
 
 /// What the holder of the first token is called.
 pub const FIRST: &str = "admin";
+/// Who changes something in the directory of a stopped gateway, by no token at all.
+pub const OFFLINE: &str = "offline";
 /// Most named tokens: each is compared with what every request shows.
 pub const NAMED_MAX: usize = 200;
 /// Longest file, in bytes: far more than [`NAMED_MAX`] tokens take.
@@ -62,14 +64,14 @@ pub struct Held {
 }
 
 /// Why a token is not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum NotKnown {
     /// Nobody holds it.
     Nobody,
     /// It was cut or mistyped.
     Broken,
     /// It was worth something until then.
-    Expired(Name, Timestamp),
+    Expired(Arc<Held>),
 }
 
 /// Why the tokens stay as they are.
@@ -147,8 +149,8 @@ impl Holders {
         let Some(held) = found else {
             return Err(if Shape::of(text) == Shape::Broken { NotKnown::Broken } else { NotKnown::Nobody });
         };
-        if let Some(end) = held.expires_at.filter(|end| *end <= now) {
-            return Err(NotKnown::Expired(held.name.clone(), end));
+        if held.expires_at.is_some_and(|end| end <= now) {
+            return Err(NotKnown::Expired(Arc::clone(held)));
         }
         held.used.fetch_max(now.millis() - now.millis() % USED_STEP, Ordering::Relaxed);
         Ok(Arc::clone(held))
@@ -167,7 +169,7 @@ impl Holders {
     ) -> Result<(Token, Arc<Held>), NotChanged> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let named = self.named();
-        if name.as_str() == FIRST || named.iter().any(|held| held.name == name) {
+        if [FIRST, OFFLINE].contains(&name.as_str()) || named.iter().any(|held| held.name == name) {
             return Err(NotChanged::Taken(name));
         }
         if named.len() >= NAMED_MAX {

@@ -113,6 +113,7 @@ async fn scrape(state: AdminState) -> Answer {
     registry.sub_registry_with_prefix("calls").register_collector(Box::new(Calls(state.engine.call_counts())));
     let (turned_away, not_kept) = (state.intake.counts(), state.refused.lost());
     registry.register_collector(Box::new(AtTheDoor { turned_away, not_kept }));
+    registry.sub_registry_with_prefix("admin").register_collector(Box::new(Denied(state.register.denied().collect())));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"))?;
@@ -163,6 +164,21 @@ impl Collector for Calls {
         let mut family = encoder.encode_descriptor("unwatched", help, None, MetricType::Counter)?;
         for (source, number) in &self.0.unwatched {
             ConstCounter::new(*number).encode(family.encode_family(&[("source", source.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Who was turned away from the admin API since the process began.
+#[derive(Debug)]
+struct Denied(Vec<(&'static str, u64)>);
+
+impl Collector for Denied {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests of operators that were denied";
+        let mut family = encoder.encode_descriptor("denied", help, None, MetricType::Counter)?;
+        for (reason, count) in &self.0 {
+            ConstCounter::new(*count).encode(family.encode_family(&[("reason", *reason)])?)?;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@
 //! seen through even if the one who asked hangs up.
 //!
 //! One file a noun (`events`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
-//! `metrics`, `health`) · [`wire`] the only HTTP serialization · `select` what is asked for · `problem` answers ·
-//! [`access`] what each route takes · [`holders`] who holds which token · [`auth`] what a token is. Absent: the accept
+//! `operations`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `select` what is asked for · `problem` answers ·
+//! [`access`] what each route takes · [`register`] who had what done · [`holders`] who holds which token · [`auth`] what a token is. Absent: the accept
 //! loop with its limits, which is the listener's; checks of Host and Origin, which come with the dashboard; anything
 //! that changes the config.
 
@@ -24,8 +24,10 @@ mod health;
 pub mod holders;
 mod keys;
 mod metrics;
+mod operations;
 mod problem;
 pub mod refusals;
+pub mod register;
 mod replays;
 mod select;
 pub mod tokens;
@@ -34,17 +36,17 @@ pub mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::{Buf, Filter, Rejection};
+use warp::{Filter, Rejection};
 
 use self::holders::Holders;
 use self::problem::{Answer, Problem};
+use self::register::Register;
 use self::select::Pairs;
 use crate::core::timestamp::Timestamp;
 use crate::engine::{Engine, NotDone};
@@ -52,8 +54,6 @@ use crate::telemetry::Intake;
 
 /// Largest JSON body of a request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
-/// Longest time a JSON body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const GET: &[Method] = &[Method::GET];
 const POST: &[Method] = &[Method::POST];
@@ -70,6 +70,8 @@ pub struct AdminState {
     pub refused: Arc<refusals::Readmission>,
     /// Who may ask.
     pub holders: Arc<Holders>,
+    /// Notes who had what done.
+    pub register: Arc<Register>,
     /// When this process began.
     pub started_at: Timestamp,
 }
@@ -96,6 +98,8 @@ fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infa
         .or(refusals::routes(state))
         .unify()
         .or(tokens::routes(state))
+        .unify()
+        .or(operations::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(nouns);
     let beside = health::routes(state).or(metrics::routes(state)).unify();
@@ -131,12 +135,10 @@ fn query() -> BoxedFilter<(Pairs,)> {
     warp::query::<Pairs>().boxed()
 }
 
-/// A JSON body of at most [`BODY_MAX_BYTES`]; no body is the default.
+/// A JSON body, which the gate has taken in; no body is the default.
 fn json_body<T: DeserializeOwned + Default + Send>()
 -> impl Filter<Extract = (Result<T, Problem>,), Error = Rejection> + Clone {
-    warp::body::stream().then(|body| async move {
-        let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds");
-        let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.map_err(late)??;
+    warp::body::bytes().map(|bytes: Bytes| {
         let wrong = |why: &str| {
             let detail = format!("the body is not what this path takes: {why}");
             Problem::new(StatusCode::BAD_REQUEST, detail)
@@ -148,25 +150,6 @@ fn json_body<T: DeserializeOwned + Default + Send>()
             Some(_) => Err(wrong("it is not a JSON object")),
         }
     })
-}
-
-async fn collect(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Vec<u8>, Problem> {
-    let mut body = std::pin::pin!(body);
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
-        if bytes.len() + chunk.remaining() > BODY_MAX_BYTES {
-            let detail = format!("the body is larger than {BODY_MAX_BYTES} bytes");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
-        }
-        while chunk.has_remaining() {
-            let part = chunk.chunk();
-            bytes.extend_from_slice(part);
-            let taken = part.len();
-            chunk.advance(taken);
-        }
-    }
-    Ok(bytes)
 }
 
 /// The response of a route's answer.

@@ -8,9 +8,12 @@ use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
+use super::register::Told;
 use super::wire;
 use crate::core::name::Name;
+use crate::core::operation::Outcome;
 use crate::core::role::Role;
+use crate::core::timestamp::Timestamp;
 use crate::engine::NotDone;
 use crate::journal::JournalError;
 
@@ -81,6 +84,11 @@ impl Problem {
         Self { hint: Hint::RetryLater, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// What the register says of it.
+    pub(super) fn outcome(&self, at: Timestamp) -> Outcome {
+        Outcome::new(at, self.status.as_u16(), &self.detail)
+    }
+
     /// What is wrong, for people.
     pub(super) fn into_detail(self) -> String {
         self.detail
@@ -88,6 +96,7 @@ impl Problem {
 
     /// The answer that says so.
     pub(super) fn into_response(self) -> Response {
+        let told = Told(self.detail.clone());
         let problem = wire::Problem {
             kind: "about:blank".into(),
             title: self.status.canonical_reason().unwrap_or("Problem").into(),
@@ -97,6 +106,7 @@ impl Problem {
             required_role: self.required_role.map(|role| role.as_str().into()),
         };
         let mut response = body(self.status, "application/problem+json", &problem);
+        response.extensions_mut().insert(told);
         if let Some((name, value)) = self.hint.header() {
             response.headers_mut().insert(name, value);
         }
@@ -141,6 +151,13 @@ impl From<NotDone> for Problem {
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     body(status, "application/json", value)
+}
+
+/// An answer in JSON, and what the register is to say that it did.
+pub(super) fn json_telling(status: StatusCode, value: &impl Serialize, told: String) -> Response {
+    let mut response = json(status, value);
+    response.extensions_mut().insert(Told(told));
+    response
 }
 
 fn body(status: StatusCode, content_type: &'static str, value: &impl Serialize) -> Response {

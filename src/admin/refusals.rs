@@ -9,7 +9,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::problem::{Answer, Problem, json};
+use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Pairs};
 use super::{AdminState, GET, POST, json_body, only, query, respond, wire, with};
 use crate::core::event::{Draft, Header};
@@ -76,7 +76,8 @@ async fn ingest(id: String, asked: Result<wire::IngestRefusal, Problem>, state: 
     let taking = tokio::spawn(async move { take_in(id, force, &state).await });
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
     let kept = taking.await.map_err(bug)??;
-    Ok(json(StatusCode::ACCEPTED, &wire::Refusal::listed(&kept)))
+    let told = kept.became.map(|event| event.to_string()).unwrap_or_default();
+    Ok(json_telling(StatusCode::ACCEPTED, &wire::Refusal::listed(&kept), told))
 }
 
 async fn take_in(id: RefusalId, force: bool, state: &AdminState) -> Result<Kept, Problem> {

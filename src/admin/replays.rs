@@ -6,7 +6,8 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::problem::{Answer, Problem, json};
+use super::gate::{Caller, caller};
+use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Of};
 use super::{AdminState, GET, GET_OR_POST, POST, json_body, only, respond, see_through, wire, with};
 use crate::core::event::TYPE_LEN_MAX;
@@ -25,11 +26,12 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let all = warp::path!("replays").and(only(GET_OR_POST));
     let listed = all.clone().and(warp::get()).and(with(state)).then(list);
     let key = warp::header::optional::<String>("idempotency-key");
-    let begun = all.and(warp::post()).and(key).and(json_body::<wire::OpenReplay>()).and(with(state)).then(open);
+    let begun = all.and(warp::post()).and(key).and(json_body::<wire::OpenReplay>());
+    let begun = begun.and(caller()).and(with(state)).then(open);
     let shown = warp::path!("replays" / String).and(only(GET)).and(with(state)).then(show);
     let verb = warp::path!("replays" / String / String).and(only(POST));
     let again = warp::path!("replays" / String / "rerun").and(only(POST));
-    let again = again.and(key).and(json_body::<wire::ReplayAgain>()).and(with(state)).then(rerun);
+    let again = again.and(key).and(json_body::<wire::ReplayAgain>()).and(caller()).and(with(state)).then(rerun);
     let turned = verb.and(with(state)).then(turn);
     listed.or(begun).unify().or(shown).unify().or(again).unify().or(turned).unify().map(respond).boxed()
 }
@@ -40,9 +42,14 @@ async fn list(state: AdminState) -> Answer {
     Ok(json(StatusCode::OK, &wire::Replays { items }))
 }
 
-async fn open(key: Option<String>, asked: Result<wire::OpenReplay, Problem>, state: AdminState) -> Answer {
+async fn open(
+    key: Option<String>,
+    asked: Result<wire::OpenReplay, Problem>,
+    caller: Caller,
+    state: AdminState,
+) -> Answer {
     let asked = asked?;
-    let order = order(&asked, key, &state)?;
+    let order = ReplayOrder { by: Some(caller.held.name.clone()), ..order(&asked, key, &state)? };
     if asked.filter == wire::Selection::default() {
         let detail =
             "say what is meant: an empty filter would be every failed delivery, which is {\"status\": [\"failed\"]}";
@@ -54,7 +61,11 @@ async fn open(key: Option<String>, asked: Result<wire::OpenReplay, Problem>, sta
     if asked.dry_run {
         let rate = order.terms.rate;
         let plan = state.engine.plan_replay(order).await?;
-        return Ok(json(StatusCode::OK, &wire::Plan::new(&plan, rate)));
+        return Ok(json_telling(
+            StatusCode::OK,
+            &wire::Plan::new(&plan, rate),
+            "a plan: nothing was changed".to_owned(),
+        ));
     }
     let engine = state.engine.clone();
     let (replay, is_new) = see_through(async move { engine.open_replay(order).await }).await?;
@@ -63,9 +74,11 @@ async fn open(key: Option<String>, asked: Result<wire::OpenReplay, Problem>, sta
 
 async fn shown_begun((replay, is_new): (Replay, bool), state: &AdminState) -> Answer {
     if is_new {
-        return Ok(json(StatusCode::ACCEPTED, &wire::Replay::new(&replay, None)));
+        let told = replay.id.to_string();
+        return Ok(json_telling(StatusCode::ACCEPTED, &wire::Replay::new(&replay, None), told));
     }
-    Ok(json(StatusCode::OK, &find(state, replay.id).await?))
+    let told = format!("{}, begun before by the same request", replay.id);
+    Ok(json_telling(StatusCode::OK, &find(state, replay.id).await?, told))
 }
 
 async fn attempt(order: ReplayOrder, url: String, copies: Option<usize>, state: AdminState) -> Answer {
@@ -76,7 +89,7 @@ async fn attempt(order: ReplayOrder, url: String, copies: Option<usize>, state: 
     let wrong = |error: egress::TargetError| Problem::parameter("to_url", &error.to_string());
     egress::target(&url).map_err(wrong)?;
     let trial = state.engine.try_url(order, &url, copies.unwrap_or(COPIES_DEFAULT), egress::is_same_origin).await?;
-    Ok(json(StatusCode::OK, &wire::Trial::from(&trial)))
+    Ok(json_telling(StatusCode::OK, &wire::Trial::from(&trial), "a trial: nothing was changed".to_owned()))
 }
 
 fn order(asked: &wire::OpenReplay, key: Option<String>, state: &AdminState) -> Result<ReplayOrder, Problem> {
@@ -88,7 +101,8 @@ fn order(asked: &wire::OpenReplay, key: Option<String>, state: &AdminState) -> R
     if asked.copies.is_some() && asked.to_url.is_none() {
         return Err(Problem::parameter("copies", "is for a trial: it goes with `to_url`"));
     }
-    Ok(ReplayOrder { filter, to, terms: terms(asked)?, request: key.map(|key| request(key, asked)).transpose()? })
+    let request = key.map(|key| request(key, asked)).transpose()?;
+    Ok(ReplayOrder { filter, to, terms: terms(asked)?, request, by: None })
 }
 
 fn terms(asked: &wire::OpenReplay) -> Result<Terms, Problem> {
@@ -165,6 +179,7 @@ async fn rerun(
     id: String,
     key: Option<String>,
     asked: Result<wire::ReplayAgain, Problem>,
+    caller: Caller,
     state: AdminState,
 ) -> Answer {
     let asked = asked?;
@@ -176,7 +191,8 @@ async fn rerun(
     };
     let id = parse(&id)?;
     let engine = state.engine.clone();
-    let begun = see_through(async move { engine.replay_again(id, which, request).await }).await?;
+    let by = Some(caller.held.name.clone());
+    let begun = see_through(async move { engine.replay_again(id, which, request, by).await }).await?;
     shown_begun(begun, &state).await
 }
 

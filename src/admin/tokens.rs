@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use super::gate::{Caller, caller};
 use super::holders::{Held, Holders, NotChanged};
-use super::problem::{Answer, Problem, json};
+use super::problem::{Answer, Problem, json, json_telling};
 use super::{AdminState, json_body, respond, select, wire, with};
 use crate::core::role::Role;
 use crate::core::timestamp::Timestamp;
@@ -42,12 +42,14 @@ async fn create(asked: Result<wire::CreateToken, Problem>, state: AdminState) ->
     let expires_at = expires_at.map_err(|what| Problem::parameter("expires", what))?;
     let (token, held) = change(&state, move |holders| holders.create(name, role, expires_at, now)).await?;
     let made = wire::Token { token: Some(token.secret().to_owned()), ..wire::Token::of(&held) };
-    Ok(json(StatusCode::CREATED, &made))
+    let told = format!("{} may {}, id {}", made.name, made.role, made.id.as_deref().unwrap_or("unknown"));
+    Ok(json_telling(StatusCode::CREATED, &made, told))
 }
 
 async fn revoke(name: String, state: AdminState) -> Answer {
     let held = change(&state, move |holders| holders.revoke(&name)).await?;
-    Ok(json(StatusCode::OK, &wire::Token::of(&held)))
+    let told = format!("id {}", held.id.as_deref().unwrap_or("unknown"));
+    Ok(json_telling(StatusCode::OK, &wire::Token::of(&held), told))
 }
 
 async fn change<T: Send + 'static>(

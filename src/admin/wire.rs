@@ -9,6 +9,7 @@ mod audit;
 mod failures;
 mod flow;
 mod from_core;
+mod operations;
 mod refusals;
 mod replays;
 mod selection;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::audit::{Audit, Difference};
 pub use self::failures::{FailureGroup, FailureSample, Failures};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
+pub use self::operations::Operation;
 pub use self::refusals::{IngestRefusal, Refusal};
 pub use self::replays::{OpenReplay, Plan, Replay, ReplayAgain, Sample, SkippedBy, Trial, TrialAnswer, TrialCopy};
 pub use self::selection::Selection;
@@ -223,6 +225,13 @@ pub struct PauseEndpoint {
 pub struct Made {
     /// In order of their making.
     pub deliveries: Vec<MadeDelivery>,
+}
+
+impl Made {
+    /// In words, for who asks what was done.
+    pub(super) fn told(&self) -> String {
+        self.deliveries.iter().map(|made| format!("{} to {}", made.id, made.endpoint)).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A delivery that a request made.

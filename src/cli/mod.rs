@@ -16,6 +16,7 @@ mod failed;
 mod failures;
 mod filters;
 mod journal;
+mod operations;
 mod refused;
 mod replay;
 mod send;
@@ -69,6 +70,7 @@ enum Verb {
     Pause(endpoints::PauseArgs),
     Resume(endpoints::ResumeArgs),
     Audit(audit::Args),
+    Operations(operations::Args),
     Token(token::Args),
     Whoami(token::WhoAmIArgs),
     Journal(journal::Args),
@@ -109,6 +111,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Pause(args) => endpoints::pause(&args, config).await,
         Verb::Resume(args) => endpoints::resume(&args, config).await,
         Verb::Audit(args) => audit::run(&args, config).await,
+        Verb::Operations(args) => operations::run(&args, config).await,
         Verb::Token(args) => token::run(&args, config).await,
         Verb::Whoami(args) => token::whoami(&args, config).await,
         Verb::Journal(args) => journal::run(&args, config),

@@ -277,16 +277,27 @@ pub(crate) async fn list(args: &ListArgs, config: &Path) -> Result<(), Failure> 
     let client = Client::new(&args.remote, config)?;
     let replays: Replays = client.get(&["replays"], &[]).await?;
     args.remote.output.show(&replays, |replays| {
-        let columns =
-            ["REPLAY", "CREATED", "STATE", "TO", "SELECTED", "QUEUED", "SKIPPED", "DELIVERED", "FAILED", "FILTER"];
+        let columns = [
+            "REPLAY",
+            "CREATED",
+            "BY",
+            "STATE",
+            "TO",
+            "SELECTED",
+            "QUEUED",
+            "SKIPPED",
+            "DELIVERED",
+            "FAILED",
+            "FILTER",
+        ];
         let mut table = Table::new(&columns);
         for replay in &replays.items {
             let counts = [replay.selected, replay.queued, replay.skipped, replay.delivered, replay.dead];
             let [selected, queued, skipped, delivered, dead] = counts.map(|count| count.to_string());
             let (to, filter) = (replay.to.as_deref().unwrap_or_default(), filter(&replay.filter));
             let state = watch::state(replay);
-            let (id, at) = (&replay.id, &replay.created_at);
-            table.row([id, at, &state, to, &selected, &queued, &skipped, &delivered, &dead, &filter]);
+            let (id, at, by) = (&replay.id, &replay.created_at, replay.by.as_deref().unwrap_or_default());
+            table.row([id, at, by, &state, to, &selected, &queued, &skipped, &delivered, &dead, &filter]);
         }
         table.text("there was no replay yet")
     })

@@ -10,14 +10,17 @@ use super::client::{self, Client, Remote};
 use super::exit::{Exit, Failure};
 use super::table::{Table, plain};
 use crate::admin::auth;
-use crate::admin::holders::{Holders, NotChanged};
+use crate::admin::holders::{Holders, NotChanged, OFFLINE};
 use crate::admin::tokens::expiry;
 use crate::admin::wire::{CreateToken, Token, Tokens, WhoAmI};
+use crate::config::Config;
 use crate::core::name::Name;
+use crate::core::operation::{Operation, Outcome, Who};
 use crate::core::role::Role;
 use crate::engine::{Clock as _, SystemClock};
-use crate::gateway::TOKENS;
+use crate::gateway::{OPERATIONS, TOKENS, operation_limits};
 use crate::journal::embedded::DirLock;
+use crate::journal::operations::Operations;
 
 /// Say who may operate the gateway: make, list and revoke tokens
 #[derive(Debug, clap::Args)]
@@ -100,7 +103,7 @@ impl Desk<'_> {
         let CreateArgs { name, role, expires } = asked.clone();
         match self {
             Self::Running(client) => client.post(&["tokens"], &CreateToken { name, role, expires }).await,
-            Self::Stopped(config) => changed(config, |holders| {
+            Self::Stopped(config) => changed(config, ("token.create", None), |holders| {
                 let now = SystemClock.now();
                 let name = Name::new(&name).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
                 let role = Role::from_name(&role).ok_or_else(|| Failure::usage("there is no such role"))?;
@@ -115,7 +118,7 @@ impl Desk<'_> {
     async fn list(&self) -> Result<Tokens, Failure> {
         match self {
             Self::Running(client) => client.get(&["tokens"], &[]).await,
-            Self::Stopped(config) => changed(config, |holders| {
+            Self::Stopped(config) => stopped(config, |holders, _| {
                 Ok(Tokens { items: holders.list().iter().map(|held| Token::of(held)).collect() })
             }),
         }
@@ -124,21 +127,50 @@ impl Desk<'_> {
     async fn revoke(&self, name: &str) -> Result<Token, Failure> {
         match self {
             Self::Running(client) => client.delete(&["tokens", name]).await,
-            Self::Stopped(config) => {
-                changed(config, |holders| holders.revoke(name).map(|held| Token::of(&held)).map_err(refused))
-            }
+            Self::Stopped(config) => changed(config, ("token.revoke", Some(name)), |holders| {
+                holders.revoke(name).map(|held| Token::of(&held)).map_err(refused)
+            }),
         }
     }
 }
 
 /// Asks the tokens of a stopped gateway, while nobody else has its directory.
-fn changed<T>(config: &Path, ask: impl FnOnce(&Holders) -> Result<T, Failure>) -> Result<T, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::failed(error.to_string());
+fn stopped<T>(config: &Path, ask: impl FnOnce(&Holders, &Config) -> Result<T, Failure>) -> Result<T, Failure> {
     let config = client::load(config)?;
-    let _lock = DirLock::take(&config.journal.dir).map_err(|error| failed(&error))?;
-    let first = auth::load(&config.admin.token_file).map_err(|error| failed(&error))?;
-    let holders = Holders::open(&config.journal.dir.join(TOKENS), &first).map_err(|error| failed(&error))?;
-    ask(&holders)
+    let _lock = DirLock::take(&config.journal.dir).map_err(failed)?;
+    let first = auth::load(&config.admin.token_file).map_err(failed)?;
+    let holders = Holders::open(&config.journal.dir.join(TOKENS), &first).map_err(failed)?;
+    ask(&holders, &config)
+}
+
+/// Changes the tokens of a stopped gateway, and notes that as the gateway would.
+fn changed(
+    config: &Path,
+    (what, object): (&str, Option<&str>),
+    change: impl FnOnce(&Holders) -> Result<Token, Failure>,
+) -> Result<Token, Failure> {
+    stopped(config, |holders, config| {
+        let now = SystemClock.now();
+        let (dir, limits) = (config.journal.dir.join(OPERATIONS), operation_limits(config.operations));
+        let (operations, _) = Operations::open(&dir, limits, now).map_err(failed)?;
+        let who = Some(Who { name: OFFLINE.to_owned(), token: None, role: Role::Admin });
+        let (what, object, parameters) = (what.to_owned(), object.map(str::to_owned), String::new());
+        let operation = Operation { at: now, who, from: None, what, object, parameters, repeats: 0 };
+        let id = operations.begin(&operation.bounded()).map_err(failed)?;
+        let changed = change(holders);
+        let outcome = match &changed {
+            Ok(token) => (200, format!("{} may {}, id {}", token.name, token.role, token.id.as_deref().unwrap_or("-"))),
+            Err(Failure { exit: Exit::Failed, message }) => (500, message.clone()),
+            Err(failure) => (409, failure.message.clone()),
+        };
+        let outcome = Outcome::new(SystemClock.now(), outcome.0, &outcome.1);
+        operations.end(id, &outcome).map_err(failed)?;
+        changed
+    })
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::failed(error.to_string())
 }
 
 fn refused(why: NotChanged) -> Failure {

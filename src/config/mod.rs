@@ -15,6 +15,7 @@ mod dial;
 mod egress;
 mod endpoints;
 mod flow;
+mod operations;
 mod raw;
 mod refusals;
 mod report;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub use self::operations::OperationLimits;
 pub use self::raw::{Env, ReadFile};
 use self::raw::{Input, Table};
 pub use self::refusals::RefusalLimits;
@@ -58,6 +60,8 @@ pub struct Config {
     pub refusals: RefusalLimits,
     /// Which addresses may be connected to, where an endpoint does not say.
     pub egress: Policy,
+    /// How much is kept of what was done by whom.
+    pub operations: OperationLimits,
     /// Limits over all deliveries.
     pub delivery: DeliveryLimits,
     /// What is logged, and how.
@@ -189,6 +193,7 @@ impl Config {
         let admin = Admin::read(root.table("admin"), &server, &journal);
         let delivery = DeliveryLimits::read(root.table("delivery"));
         let refusals = RefusalLimits::read(root.table("refusals"));
+        let operations = OperationLimits::read(root.table("operations"));
         let log = Log::read(root.table("log"));
         let named = Named { sources: root.table("sources"), endpoints: root.table("endpoints") };
         let keep = retention::keep(root.table("retention"), Keep::default(), journal.segment_bytes);
@@ -204,6 +209,7 @@ impl Config {
             journal,
             refusals,
             egress,
+            operations,
             delivery,
             log,
             sources,

@@ -54,7 +54,7 @@ pub(super) fn all(default: Keep, sources: BTreeMap<Name, Keep>, endpoints: &[End
 }
 
 /// A number of days, a shorter span, or no end.
-fn age(text: &str) -> Result<Option<Duration>, String> {
+pub(super) fn age(text: &str) -> Result<Option<Duration>, String> {
     /// Ten years, more or less.
     const DAYS_MAX: u64 = 3660;
     let shape = || "not a time to keep; write one like \"30d\", \"12h\" or \"forever\"".to_owned();

@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod mutant;
 pub mod name;
 pub mod network;
+pub mod operation;
 pub mod rate;
 pub mod refused;
 pub mod replay;

@@ -42,6 +42,8 @@ pub struct Replay {
     pub terms: Terms,
     /// By which the same request is recognised if it comes again.
     pub request: Option<Request>,
+    /// Who asked for it, by the name of the token; unknown of those that were asked for before this was kept.
+    pub by: Option<Name>,
     /// How far it has come: everything up to and including this delivery is done.
     pub cursor: Option<DeliveryId>,
     /// Deliveries that fitted the filter so far.
@@ -178,6 +180,7 @@ impl Replay {
             to: None,
             terms: Terms::default(),
             request: None,
+            by: None,
             cursor: None,
             selected: 0,
             queued: 0,

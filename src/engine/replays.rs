@@ -25,6 +25,8 @@ pub struct ReplayOrder {
     pub terms: Terms,
     /// By which it is recognised if it is asked for again.
     pub request: Option<Request>,
+    /// Who asks for it.
+    pub by: Option<Name>,
 }
 
 /// Which part of an earlier replay is done again.
@@ -136,6 +138,7 @@ impl Engine {
         id: ReplayId,
         which: Again,
         request: Option<Request>,
+        by: Option<Name>,
     ) -> Result<(Replay, bool), NotDone> {
         let _opening = self.shared.opening.lock().await;
         if let Some(request) = &request
@@ -145,7 +148,7 @@ impl Engine {
         }
         let before = self.replay(id).await?;
         let Replay { filter, to, terms, cursor, freeze, .. } = before.clone();
-        let order = ReplayOrder { filter, to, terms, request };
+        let order = ReplayOrder { filter, to, terms, request, by };
         let replay = match which {
             Again::Rest if before.state == ReplayState::Cancelled => {
                 Replay { cursor, freeze, ..self.frozen(order, self.shared.clock.now())? }
@@ -161,7 +164,7 @@ impl Engine {
                 let statuses = vec![Status::Dead, Status::Cancelled];
                 let filter = Filter { replay: Some(id), statuses, ..Filter::default() };
                 let terms = Terms { newest_first: false, ..order.terms };
-                self.frozen(ReplayOrder { filter, to: None, terms, request: order.request }, self.shared.clock.now())?
+                self.frozen(ReplayOrder { filter, to: None, terms, ..order }, self.shared.clock.now())?
             }
         };
         self.begin(replay).await.map(|replay| (replay, true))
@@ -210,7 +213,7 @@ impl Engine {
 
     /// The replay that is asked for, its selection frozen at `now`.
     fn frozen(&self, order: ReplayOrder, now: Timestamp) -> Result<Replay, NotDone> {
-        let ReplayOrder { filter, to, terms, request } = order;
+        let ReplayOrder { filter, to, terms, request, by } = order;
         if let Some(unknown) = to.as_ref().filter(|to| !self.shared.endpoints.contains_key(*to)) {
             return Err(NotDone::UnknownEndpoint(unknown.clone()));
         }
@@ -224,7 +227,7 @@ impl Engine {
             return Err(NotDone::Invalid(why));
         }
         let id = self.shared.committer.replay_id(now);
-        Ok(Replay { to, terms, request, ..Replay::new(id, now, filter) })
+        Ok(Replay { to, terms, request, by, ..Replay::new(id, now, filter) })
     }
 
     async fn begin(&self, replay: Replay) -> Result<Replay, NotDone> {

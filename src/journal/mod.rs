@@ -20,6 +20,7 @@ mod entry;
 mod ledger;
 pub mod log;
 pub mod memory;
+pub mod operations;
 mod query;
 pub mod record;
 pub mod refused;

@@ -1,7 +1,7 @@
 //! Records: what the log holds, and their bytes.
 //!
 //! ```text
-//! byte 0    format version of this kind of record (1; of attempts and replays 2, and 1 is still read)
+//! byte 0    format version of this kind of record (1; of attempts 2, of replays 3 and 2; older ones are still read)
 //! byte 1    kind
 //! then      the kind's fields in the order of the code below, by the primitives of `codec`
 //! ```
@@ -198,7 +198,8 @@ impl Record {
     const fn version(&self) -> u8 {
         match self {
             Self::Settled { .. } => SETTLED_VERSION,
-            Self::ReplayOpened(_) | Self::ReplayAdvanced(_) => replay::VERSION,
+            Self::ReplayOpened(_) => replay::VERSION,
+            Self::ReplayAdvanced(_) => replay::ADVANCE_VERSION,
             _ => VERSION,
         }
     }
@@ -210,7 +211,8 @@ impl Record {
         let (version, kind) = (from.byte()?, from.byte()?);
         let newest = match kind {
             3 => SETTLED_VERSION,
-            6 | 7 => replay::VERSION,
+            6 => replay::VERSION,
+            7 => replay::ADVANCE_VERSION,
             _ => VERSION,
         };
         if !(VERSION..=newest).contains(&version) {

@@ -12,6 +12,7 @@ use backstop::admin::auth::Token;
 use backstop::admin::gate;
 use backstop::admin::holders::Holders;
 use backstop::admin::refusals::Readmission;
+use backstop::admin::register::Register;
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::breaker::BreakerPolicy;
 use backstop::core::endpoint::{Endpoint, Order};
@@ -30,9 +31,12 @@ use backstop::core::window::Concurrency;
 use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
 use backstop::ingest::reader;
 use backstop::journal::memory::MemoryJournal;
+use backstop::journal::operations::{self, Operations};
 use backstop::journal::refused::{self, Refusals};
 use backstop::telemetry::Intake;
 use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -168,6 +172,7 @@ pub(crate) struct Gateway {
     pub(crate) engine: Engine,
     pub(crate) intake: Arc<Intake>,
     pub(crate) refusals: Refusals,
+    state: AdminState,
     _folder: tempfile::TempDir,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) slow: Arc<Semaphore>,
@@ -213,6 +218,15 @@ impl Gateway {
         let limits = Limits { active_max: 100, ordered_max: 1000, in_flight_max: 100 };
         let all = ["healthy", "picky", "gone", "flaky", "slow"];
         Self::of(journal, limits, all.map(endpoint).into(), vec![]).await
+    }
+
+    /// One that cannot note who has what done.
+    pub(crate) async fn without_register() -> Self {
+        let mut gateway = Self::start().await;
+        let register = Register::new(Err("the disk is gone".to_owned()));
+        gateway.state.register = Arc::new(register);
+        gateway.address = serve(gateway.state.clone()).await;
+        gateway
     }
 
     /// One in which the calls of the source are watched.
@@ -265,15 +279,20 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let kept = refused::Limits { count_max: 100, bytes_max: 8 << 20 };
         let refusals = Refusals::open(&folder.path().join("refused"), kept, 7).unwrap();
+        let limits = operations::Limits { bytes_max: 8 << 20, age_max: None };
+        let noted = Operations::open(&folder.path().join("operations"), limits, Timestamp::from_millis(NOW));
+        let operations = noted.unwrap().0;
         let holders = Holders::open(&folder.path().join("tokens.json"), &Token::new(TOKEN).unwrap()).unwrap();
         let state = AdminState {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
             holders: Arc::new(holders),
+            register: Arc::new(Register::new(Ok(operations))),
             started_at: Timestamp::from_millis(NOW),
         };
-        Self { engine, intake, clock, slow, refusals, _folder: folder, address: serve(state).await }
+        let address = serve(state.clone()).await;
+        Self { engine, intake, clock, slow, refusals, state, _folder: folder, address }
     }
 
     pub(crate) async fn accept(&self, event_type: &str, key: &str) -> String {
@@ -356,8 +375,12 @@ pub(crate) async fn serve(state: AdminState) -> SocketAddr {
     let service = gate::service(&state);
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
             let service = service.clone();
+            let service = service_fn(move |mut request: http::Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                service.call(request)
+            });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });

@@ -10,6 +10,7 @@ mod gaps;
 mod gateway;
 mod keys;
 mod metrics;
+mod operations;
 mod refusals;
 mod replays;
 mod standing;

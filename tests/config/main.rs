@@ -130,6 +130,7 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[journal]\nqqqqqq = 1",
         "[delivery]\nqqqqqq = 1",
         "[refusals]\nqqqqqq = 1",
+        "[operations]\nqqqqqq = 1",
         "[log]\nqqqqqq = 1",
         "[egress]\nqqqqqq = 1",
         "[sources.a]\nqqqqqq = 1",

@@ -70,3 +70,14 @@ fn mistakes_are_named_with_their_place() {
         assert!(found.iter().any(|it| it.key == key && it.message.contains(message)), "{text}: {found:?}");
     }
 }
+
+#[test]
+fn what_was_done_by_whom_is_kept_within_bounds() {
+    let operations = |text: &str| parse(text).unwrap_or_else(|errors| panic!("{text}\n{errors}")).operations;
+    assert_eq!((operations("").age_max, operations("").bytes_max), (days(396), 16 << 20));
+    assert_eq!(operations("operations.age_max = \"forever\"").age_max, None);
+    assert_eq!(operations("[operations]\nage_max = \"30d\"\nsize_mib = 1").age_max, days(30));
+    for wrong in ["operations.age_max = \"0d\"", "operations.size_mib = 0", "operations.size_mib = 4096"] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}

@@ -15,6 +15,7 @@ mod http;
 mod journal;
 mod lines;
 mod missed;
+mod operations;
 mod parked;
 mod place;
 mod refused;

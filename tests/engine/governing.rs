@@ -288,7 +288,7 @@ async fn what_a_replay_has_left_is_done_by_another() {
     let ids = dead(&world, &process, "crm", 10).await;
     let first = open(&process, of_failed(Terms { canary: Some(4), ..Terms::default() })).await;
     until(&process, &first, |_, tally| tally.scheduled == 4).await;
-    let rest = process.engine.replay_again(first.id, Again::Rest, None);
+    let rest = process.engine.replay_again(first.id, Again::Rest, None, None);
     assert!(matches!(within(rest).await, Err(NotDone::Invalid(_))), "it has not ended");
     within(process.engine.cancel_replay(first.id)).await.unwrap();
     for (id, status) in ids.iter().zip([200, 500, 200, 500]) {
@@ -296,7 +296,7 @@ async fn what_a_replay_has_left_is_done_by_another() {
         process.ended(id.delivery(1)).await;
     }
     world.pass(MINUTE);
-    let (rest, _) = within(process.engine.replay_again(first.id, Again::Rest, None)).await.unwrap();
+    let (rest, _) = within(process.engine.replay_again(first.id, Again::Rest, None, None)).await.unwrap();
     assert_eq!((rest.terms.canary, rest.freeze), (Some(4), first.freeze));
     for id in &ids[4..8] {
         process.take(id.delivery(1)).await.answer(200);
@@ -304,7 +304,7 @@ async fn what_a_replay_has_left_is_done_by_another() {
     let (done, _) = until(&process, &rest, |replay, _| replay.state == ReplayState::Completed).await;
     assert_eq!(done.queued, 6);
     let request = || Some(Request { key: "again".to_owned(), digest: [1; 16] });
-    let again = || process.engine.replay_again(first.id, Again::Failed, request());
+    let again = || process.engine.replay_again(first.id, Again::Failed, request(), None);
     let (failed, _) = within(again()).await.unwrap();
     assert_eq!(within(again()).await.unwrap(), (failed.clone(), false), "asked twice, begun once");
     for id in [ids[1], ids[3]] {

@@ -60,6 +60,9 @@ pub struct Replay {
     pub id: String,
     /// When it was asked for.
     pub created_at: String,
+    /// Who asked for it, by the name of the token.
+    #[serde(default)]
+    pub by: Option<String>,
     /// `running`, `paused`, `completed` (all its deliveries are made) or `cancelled`.
     pub state: Word,
     /// Why it is paused: `operator`, `failures` or `canary`.
@@ -218,6 +221,7 @@ impl Replay {
         Self {
             id: replay.id.to_string(),
             created_at: replay.created_at.to_string(),
+            by: replay.by.as_ref().map(Name::to_string),
             state: replay.state.as_str().into(),
             hold: replay.hold.map(|hold| hold.as_str().into()),
             filter: Selection::from(&replay.filter),

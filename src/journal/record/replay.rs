@@ -1,7 +1,8 @@
 //! The bytes of replays: as they are opened, and as they move on.
 //!
 //! Version 2 of both came with terms, with what is skipped counted by its reason, and with filters by several
-//! keys, by ids, by event time and by replay. Version 1 is read as a replay without any of that.
+//! keys, by ids, by event time and by replay. Version 1 is read as a replay without any of that. Version 3 of a replay
+//! as it is opened says who asked for it.
 
 use std::time::Duration;
 
@@ -14,8 +15,12 @@ use crate::core::rate::Rate;
 use crate::core::replay::{Freeze, Hold, Replay, ReplayState, Request, Skipped, Terms, Turn};
 use crate::journal::codec::{Reader, Write};
 
-/// The version that is written.
-pub(crate) const VERSION: u8 = 2;
+/// The version that is written of a replay as it is opened.
+pub(crate) const VERSION: u8 = 3;
+/// The version that is written of a replay as it moves on.
+pub(super) const ADVANCE_VERSION: u8 = 2;
+/// The version that terms came with.
+const TERMS_VERSION: u8 = 2;
 
 pub(crate) fn encode_replay(replay: &Replay, out: &mut Vec<u8>) {
     out.replay(replay.id);
@@ -37,11 +42,12 @@ pub(crate) fn encode_replay(replay: &Replay, out: &mut Vec<u8>) {
     out.option(replay.hold, |out, hold| out.byte(hold as u8));
     out.flag(replay.canary_passed);
     out.number(replay.forgiven);
+    out.option(replay.by.as_ref(), |out, by| out.text(by.as_str()));
 }
 
 /// Reads a replay as this version of it was written.
 pub(crate) fn decode_replay(from: &mut Reader, version: u8) -> Option<Replay> {
-    let is_new = version >= VERSION;
+    let is_new = version >= TERMS_VERSION;
     let (id, created_at) = (from.replay()?, from.time()?);
     let filter = decode_filter(from, version)?;
     let to = from.option(Reader::name)?;
@@ -57,6 +63,7 @@ pub(crate) fn decode_replay(from: &mut Reader, version: u8) -> Option<Replay> {
     let state = ReplayState::from_code(from.byte()?)?;
     let hold = if is_new { from.option(|from| Hold::from_code(from.byte()?))? } else { None };
     let (canary_passed, forgiven) = if is_new { (from.flag()?, from.number()?) } else { (false, 0) };
+    let by = if version >= VERSION { from.option(Reader::name)? } else { None };
     Some(Replay {
         id,
         created_at,
@@ -65,6 +72,7 @@ pub(crate) fn decode_replay(from: &mut Reader, version: u8) -> Option<Replay> {
         to,
         terms,
         request,
+        by,
         cursor,
         selected,
         queued,
@@ -121,7 +129,7 @@ fn encode_skipped(skipped: Skipped, out: &mut Vec<u8>) {
 
 fn decode_skipped(from: &mut Reader, version: u8) -> Option<Skipped> {
     let waiting = from.number()?;
-    if version < VERSION {
+    if version < TERMS_VERSION {
         return Some(Skipped { waiting, ..Skipped::default() });
     }
     let (too_old, delivered_later) = (from.number()?, from.number()?);
@@ -156,7 +164,7 @@ fn encode_filter(filter: &Filter, out: &mut Vec<u8>) {
 }
 
 fn decode_filter(from: &mut Reader, version: u8) -> Option<Filter> {
-    let is_new = version >= VERSION;
+    let is_new = version >= TERMS_VERSION;
     let old = Filter {
         endpoint: from.option(Reader::name)?,
         source: from.option(Reader::name)?,

@@ -21,8 +21,10 @@ use crate::journal::log::Log;
 const GOLDEN_FIRST: &[u8] = include_bytes!("../../../tests/golden/00000000000000000000.log");
 /// The same with attempts by version 2, and how endpoints stand.
 const GOLDEN_ATTEMPTS: &[u8] = include_bytes!("../../../tests/golden/attempts-2.log");
-/// The same as it is written now: replays by version 2, with their terms.
-const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/replays-2.log");
+/// The same with replays by version 2, with their terms.
+const GOLDEN_TERMS: &[u8] = include_bytes!("../../../tests/golden/replays-2.log");
+/// The same as it is written now: replays by version 3, with who asked for them.
+const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/replays-3.log");
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -110,6 +112,7 @@ fn plain_replay() -> Replay {
         freeze: Freeze { before: EventId::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0003), at: time(5) },
         terms: Terms::default(),
         request: None,
+        by: None,
         cursor: Some(delivery(1)),
         selected: 300,
         queued: 200,
@@ -208,6 +211,13 @@ fn second_samples() -> Vec<Record> {
 
 /// Every kind, and every variant within the kinds.
 fn samples() -> Vec<Record> {
+    let mut samples = third_samples();
+    samples.push(Record::ReplayOpened(Box::new(Replay { by: Some(name("oncall")), ..replay() })));
+    samples
+}
+
+/// What came with version 2 of replays.
+fn third_samples() -> Vec<Record> {
     let id = replay().id;
     let advanced = ReplayAdvanced {
         id,
@@ -291,6 +301,7 @@ fn assert_reads(bytes: &[u8], expected: &[Record]) {
 fn what_was_written_before_reads_back() {
     assert_reads(GOLDEN_FIRST, &first_samples());
     assert_reads(GOLDEN_ATTEMPTS, &second_samples());
+    assert_reads(GOLDEN_TERMS, &third_samples());
 }
 
 #[test]
@@ -377,7 +388,7 @@ prop_compose! {
         (selected, queued, skipped) in (any::<u64>(), any::<u64>(), any_skipped()), terms in any_terms(),
         (picks, occurred) in (prop::collection::vec(any_pick(), 0..3), prop::option::of(any_time())),
         (request, made_by) in (prop::option::of((".{0,9}", any::<[u8; 16]>())), prop::option::of(any::<u128>())),
-        group in any::<Option<u64>>(), (hold, canary_passed, forgiven) in (prop::option::of(1u8..4), any::<bool>(), any::<u64>()),
+        (group, by) in (any::<Option<u64>>(), prop::option::of(any_name())), (hold, canary_passed, forgiven) in (prop::option::of(1u8..4), any::<bool>(), any::<u64>()),
         state in (1u8..5).prop_map(|code| ReplayState::from_code(code).unwrap()),
     ) -> Replay {
         let filter = Filter {
@@ -388,7 +399,7 @@ prop_compose! {
         let hold = hold.map(|code| Hold::from_code(code).unwrap());
         let id = ReplayId::from_u128(id);
         Replay {
-            id, created_at, filter, freeze: Freeze { before: EventId::from_u128(u128::from(forgiven)), at: created_at }, to, terms, request, cursor, selected, queued, skipped, state, hold, canary_passed,
+            id, created_at, filter, freeze: Freeze { before: EventId::from_u128(u128::from(forgiven)), at: created_at }, to, terms, request, by, cursor, selected, queued, skipped, state, hold, canary_passed,
             forgiven,
         }
     }
@@ -478,7 +489,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_refused_or_read_but_never_panics(version in 0u8..4, kind in 0u8..11, noise: Vec<u8>) {
+    fn noise_is_refused_or_read_but_never_panics(version in 0u8..5, kind in 0u8..11, noise: Vec<u8>) {
         let _read = Record::decode([&[version, kind], noise.as_slice()].concat().into());
         let _read = Record::decode(noise.into());
     }

@@ -6,7 +6,7 @@ use crate::journal::record::retained::Remains;
 use crate::journal::{Counters, Held, Tally};
 
 /// How the index is laid out. One of another format is not read: it is built again from the log.
-const FORMAT: u64 = 5;
+const FORMAT: u64 = 6;
 
 /// What every batch carries along.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
