@@ -10,7 +10,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use crate::ingest;
 use crate::journal::JournalError;
 use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
 use crate::journal::operations::{self, Operations};
+use crate::journal::private::{self, Exposed};
 use crate::journal::refused::{self, Refusals};
 use crate::listener::{self, Listener};
 use crate::telemetry::Intake;
@@ -257,6 +258,7 @@ pub(crate) const fn operation_limits(limits: OperationLimits) -> operations::Lim
 
 async fn open_journal(settings: Settings) -> Result<EmbeddedJournal, GatewayError> {
     let opening = tokio::task::spawn_blocking(move || {
+        keep_private(&settings.dir);
         let logged = std::cell::Cell::new(0);
         EmbeddedJournal::open(&settings, &|Progress { done_bytes, total_bytes }| {
             let percent = done_bytes.saturating_mul(100) / total_bytes.max(1);
@@ -268,6 +270,23 @@ async fn open_journal(settings: Settings) -> Result<EmbeddedJournal, GatewayErro
     });
     let opened = opening.await.unwrap_or_else(|error| Err(JournalError::Open(error.to_string())));
     opened.map_err(GatewayError::Journal)
+}
+
+/// Takes from everybody else what they could read of the journal, and says so.
+fn keep_private(dir: &Path) {
+    const SAID: &str = "others could read the journal; it is the owner's alone now";
+    const UNMENDED: &str = "others can read the journal, and that cannot be changed here; make it mode 0700";
+    match private::mend(dir) {
+        Ok(None) => {}
+        Ok(Some(Exposed { count, example, mode, unmended })) => {
+            let (example, mode) = (example.display(), format!("{mode:04o}"));
+            match unmended {
+                None => tracing::warn!(count, %example, mode, "{SAID}"),
+                Some(error) => tracing::warn!(count, %example, mode, error, "{UNMENDED}"),
+            }
+        }
+        Err(error) => tracing::warn!(%error, "who can read the journal is not known"),
+    }
 }
 
 /// Says what opening the journal found.

@@ -1,4 +1,4 @@
-//! `backstop check`: is the config in order?
+//! `backstop check`: is the config in order, and what does it come to?
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,13 +7,26 @@ use super::client;
 use super::exit::Failure;
 use super::table::print;
 
+/// Check the config: every error at once, with its line and key
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print all settings as they hold, defaults and presets included; secrets are ***
+    #[arg(long)]
+    effective: bool,
+}
+
 /// Prints what the config describes, and its warnings; fails with every error it has.
-pub(crate) fn run(path: &Path) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, path: &Path) -> Result<(), Failure> {
     let config = client::load(path)?;
     let mut text = String::new();
     for warning in &config.warnings {
         // Writing to a String cannot fail.
         let _written = writeln!(text, "warning: {warning}").is_ok();
+    }
+    if args.effective {
+        // What is printed can be read as a config, so it is nothing but one.
+        eprint!("{text}");
+        return print(config.effective().as_bytes());
     }
     let (sources, endpoints) = (config.sources.len(), config.endpoints.len());
     let _written = writeln!(

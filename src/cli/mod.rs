@@ -32,6 +32,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use exit::Failure;
 
+use crate::journal::private;
+
 /// A webhook reliability gateway with replay: journal first, acknowledge second, deliver until delivered.
 #[derive(Debug, Parser)]
 #[command(name = "backstop", version, propagate_version = false, after_help = AFTER_HELP)]
@@ -51,8 +53,7 @@ answer · 4 the gateway refused (no such thing, not as things stand, or not by t
 enum Verb {
     /// Run the gateway (what happens without a verb, too)
     Serve,
-    /// Check the config: every error at once, with its line and key
-    Check,
+    Check(check::Args),
     Send(send::Args),
     Call(call::Args),
     Gaps(call::GapsArgs),
@@ -83,6 +84,8 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there is a second thread: what is written here are events, settings and tokens.
+    private::keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     exit::conclude(match runtime {
         Ok(runtime) => runtime.block_on(run(cli)),
@@ -94,7 +97,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let config = &cli.config;
     match cli.verb.unwrap_or(Verb::Serve) {
         Verb::Serve => serve::run(config).await,
-        Verb::Check => check::run(config),
+        Verb::Check(args) => check::run(&args, config),
         Verb::Send(args) => send::run(&args, config).await,
         Verb::Call(args) => call::run(&args, config).await,
         Verb::Gaps(args) => call::gaps(&args, config).await,

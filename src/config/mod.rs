@@ -7,11 +7,12 @@
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
 //! texts, `sources`, `endpoints` (with `flow`, `egress` and `dial`), `retention` and `routes` their tables,
-//! `report` says what is wrong.
+//! `report` says what is wrong, `effective` what holds.
 //! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
 //! which is the journal's.
 
 mod dial;
+mod effective;
 mod egress;
 mod endpoints;
 mod flow;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub use self::effective::REDACTED;
 pub use self::operations::OperationLimits;
 pub use self::raw::{Env, ReadFile};
 use self::raw::{Input, Table};

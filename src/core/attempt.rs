@@ -122,6 +122,12 @@ impl StatusSet {
         Self(ranges)
     }
 
+    /// The ranges, both ends included.
+    #[must_use]
+    pub fn ranges(&self) -> &[(u16, u16)] {
+        &self.0
+    }
+
     /// Whether `status` is in the set.
     #[must_use]
     pub fn contains(&self, status: u16) -> bool {

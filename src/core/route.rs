@@ -25,6 +25,12 @@ impl RouteTable {
         Self(routes)
     }
 
+    /// The routes, in config order.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.0
+    }
+
     /// Whether any route asks for alerts.
     #[must_use]
     pub fn takes_alerts(&self) -> bool {

@@ -21,6 +21,7 @@ mod ledger;
 pub mod log;
 pub mod memory;
 pub mod operations;
+pub mod private;
 mod query;
 pub mod record;
 pub mod refused;

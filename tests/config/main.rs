@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod dial;
+mod effective;
 mod egress;
 mod flow;
 mod retention;

@@ -15,6 +15,7 @@ mod http;
 mod journal;
 mod lines;
 mod missed;
+mod modes;
 mod operations;
 mod parked;
 mod place;

@@ -28,12 +28,14 @@ journal.disk_free_min_mib = 1
 /// A folder with a config.
 pub(crate) struct Place {
     folder: TempDir,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A gateway that runs. It is killed when it is dropped.
 pub(crate) struct Gateway {
     child: Child,
     config: PathBuf,
+    environment: Vec<(&'static str, String)>,
     token: String,
     pub(crate) log: Lines,
     pub(crate) ingest: String,
@@ -80,9 +82,14 @@ impl Place {
 
     /// The same, in this folder.
     pub(crate) fn within(folder: &Path, config: &str) -> Self {
-        let place = Self { folder: tempfile::tempdir_in(folder).unwrap() };
+        let place = Self { folder: tempfile::tempdir_in(folder).unwrap(), environment: Vec::new() };
         place.configure(config);
         place
+    }
+
+    /// From now on everything is run with this variable.
+    pub(crate) fn set(&mut self, variable: &'static str, value: impl Into<String>) {
+        self.environment.push((variable, value.into()));
     }
 
     /// Replaces the config.
@@ -109,6 +116,7 @@ impl Place {
     pub(crate) fn serve(&self) -> Gateway {
         let config = self.path("gateway.toml");
         let mut serve = backstop(&config, ["serve"]);
+        serve.envs(self.environment.clone());
         let mut child = serve.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         let serving = log.first(|line| {
@@ -118,12 +126,20 @@ impl Place {
         let serving = serving.unwrap_or_else(|| panic!("it does not serve: {:#?}", log.so_far()));
         let address = |name: &str| serving[name].as_str().unwrap().to_owned();
         let token = std::fs::read_to_string(self.path("backstop-data/admin.token")).unwrap().trim().to_owned();
-        Gateway { child, config, token, ingest: address("ingest"), admin: address("admin"), log }
+        let environment = self.environment.clone();
+        Gateway { child, config, environment, token, ingest: address("ingest"), admin: address("admin"), log }
     }
 
     /// Runs a command that needs no gateway.
     pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Ran {
-        finish(&mut backstop(&self.path("gateway.toml"), arguments))
+        finish(&mut self.command(arguments))
+    }
+
+    /// A command that needs no gateway, to be run.
+    pub(crate) fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
+        let mut command = backstop(&self.path("gateway.toml"), arguments);
+        command.envs(self.environment.clone());
+        command
     }
 }
 
@@ -178,6 +194,7 @@ impl Gateway {
     /// A verb against this gateway, to be run.
     pub(crate) fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut command = backstop(&self.config, arguments);
+        command.envs(self.environment.clone());
         command.env("BACKSTOP_ADMIN", format!("http://{}", self.admin));
         command.env("BACKSTOP_INGEST", format!("http://{}", self.ingest));
         command

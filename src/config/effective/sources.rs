@@ -1,0 +1,56 @@
+//! `[sources.<name>]` as it holds: the preset resolved into what it sets.
+
+use super::{Toml, duration, inline, keep, size, text, texts};
+use crate::core::lifecycle::Lifecycle;
+use crate::core::retention::Keep;
+use crate::core::source::{Ack, DedupRule, Source};
+
+pub(super) fn write(toml: &mut Toml, source: &Source, own_keep: Option<&Keep>) {
+    let Source {
+        name,
+        type_pointer,
+        key_pointer,
+        time_pointer,
+        strict,
+        dedup,
+        dedup_window,
+        body_max_bytes,
+        body_timeout,
+        ack,
+        lifecycle,
+    } = source;
+    toml.table(&format!("sources.{name}"))
+        .maybe("type", type_pointer.as_ref().map(text))
+        .maybe("key", key_pointer.as_ref().map(text))
+        .maybe("time", time_pointer.as_ref().map(text))
+        .line("strict", strict.to_string())
+        .line("dedup", rule(dedup, duration(*dedup_window)))
+        .line("body_max", size(u64::try_from(*body_max_bytes).unwrap_or(u64::MAX)))
+        .line("body_timeout", duration(*body_timeout))
+        .line("ack", answer(ack))
+        .maybe("lifecycle", lifecycle.as_ref().map(calls))
+        .maybe("retention", own_keep.map(|own| inline(keep(own))));
+}
+
+fn rule(rule: &DedupRule, window: String) -> String {
+    match rule {
+        DedupRule::Off => text("off"),
+        DedupRule::Header(header) => inline(vec![("header", text(header)), ("window", window)]),
+        DedupRule::Fields { pointers, body } => {
+            inline(vec![("fields", texts(pointers)), ("body", body.to_string()), ("window", window)])
+        }
+    }
+}
+
+fn answer(ack: &Ack) -> String {
+    let Ack { status, body, content_type } = ack;
+    let mut lines = vec![("status", status.to_string())];
+    lines.extend(body.as_ref().map(|body| ("body", text(body))));
+    lines.push(("content_type", text(content_type)));
+    inline(lines)
+}
+
+fn calls(lifecycle: &Lifecycle) -> String {
+    let Lifecycle { start, end, timeout } = lifecycle;
+    inline(vec![("start", text(start)), ("end", text(end)), ("timeout", duration(*timeout))])
+}
