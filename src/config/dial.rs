@@ -118,7 +118,9 @@ fn proxy_url(text: &str) -> Result<String, String> {
     let shape = "must be the URL of an HTTP proxy, like \"http://proxy:3128\"";
     let url = Url::parse(text).map_err(|error| format!("{shape}: {error}"))?;
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    if url.scheme() != "http" || !url.has_host() || !is_bare {
+    // The client that speaks to the proxy reads its URL more strictly.
+    let is_readable = url.as_str().parse::<http::Uri>().is_ok();
+    if url.scheme() != "http" || !url.has_host() || !is_bare || !is_readable {
         Err(format!("{shape}; it has a host and a port, and no other scheme is spoken to proxies"))
     } else if !url.username().is_empty() || url.password().is_some() {
         Err("holds a user or password; write { url = \"…\", user = \"…\", password = \"${…}\" }".to_owned())

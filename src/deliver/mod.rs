@@ -28,6 +28,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::HeaderValue;
 use reqwest::{Client, RequestBuilder, Url};
 use rustls::RootCertStore;
 use tokio::time::Instant;
@@ -150,12 +153,18 @@ impl Clients {
 }
 
 /// The client's own form of a proxy for every scheme.
-fn through(proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
+fn through(proxy: &Proxy) -> Result<reqwest::Proxy, Box<dyn Error>> {
+    // The client goes directly where it cannot read the proxy's URL; what it reads it by is this type.
+    let uri: http::Uri = proxy.url.parse()?;
+    if uri.authority().is_none() {
+        return Err("the proxy's URL names no host".into());
+    }
     let through = reqwest::Proxy::all(&proxy.url)?;
-    Ok(match &proxy.credentials {
-        Some(Credentials { user, password }) => through.basic_auth(user, password),
-        None => through,
-    })
+    let Some(Credentials { user, password }) = &proxy.credentials else { return Ok(through) };
+    // Not by its own `basic_auth`, which would take a `%41` in a password for an A.
+    let mut header = HeaderValue::try_from(format!("Basic {}", BASE64.encode(format!("{user}:{password}"))))?;
+    header.set_sensitive(true);
+    Ok(through.custom_http_auth(header))
 }
 
 impl fmt::Debug for Clients {

@@ -138,6 +138,7 @@ fn each_mistake_is_named_with_its_key_and_no_value() {
         ("proxy = \"https://proxy\"", "proxy", "must be the URL of an HTTP proxy"),
         ("proxy = \"socks5://proxy:1080\"", "proxy", "must be the URL of an HTTP proxy"),
         ("proxy = \"proxy:3128\"", "proxy", "must be the URL of an HTTP proxy"),
+        ("proxy = \"http://pro{xy}:3128\"", "proxy", "must be the URL of an HTTP proxy"),
         ("proxy = \"http://proxy/path\"", "proxy", "must be the URL of an HTTP proxy"),
         ("proxy = \"http://planted:planted@proxy\"", "proxy", "holds a user or password"),
         ("proxy = 3128", "proxy", "a text like \"http://proxy:3128\" or a table"),

@@ -22,11 +22,11 @@ impl Lookup for Names {
 }
 
 fn credentials() -> Option<Credentials> {
-    Some(Credentials { user: "backstop".to_owned(), password: "hunter2 ü:".to_owned() })
+    Some(Credentials { user: "backstop".to_owned(), password: "hunter2 ü:%41".to_owned() })
 }
 
-/// `backstop:hunter2 ü:` as RFC 7617 writes it.
-const BASIC: &str = "Basic YmFja3N0b3A6aHVudGVyMiDDvDo=";
+/// `backstop:hunter2 ü:%41` as RFC 7617 writes it.
+const BASIC: &str = "Basic YmFja3N0b3A6aHVudGVyMiDDvDolNDE=";
 
 fn through(proxy: impl ToString, credentials: Option<Credentials>, url: impl ToString) -> Endpoint {
     let proxy = Some(Proxy { url: proxy.to_string(), credentials });
@@ -55,6 +55,18 @@ async fn a_plain_endpoint_is_asked_of_the_proxy_which_resolves_its_name() {
     assert_eq!(request.one("proxy-authorization"), BASIC);
     assert_eq!(request.one("x-many"), "one");
     assert_eq!(*names.0.lock().unwrap(), ["proxy.test"]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_read_is_not_gone_past() {
+    let direct = TcpListener::bind("127.0.0.1:0").unwrap();
+    direct.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/?token=hunter2", direct.local_addr().unwrap());
+    for proxy in ["http://pro{xy}:3128/", "http://pro\"xy/", "proxy:3128", "socks5://proxy", ""] {
+        let reply = send(&Names::default(), through(proxy, credentials(), &url)).await;
+        assert_eq!(class(reply), FailureClass::NotSent, "{proxy}");
+    }
+    assert!(direct.accept().is_err());
 }
 
 #[tokio::test]
