@@ -6,6 +6,8 @@
 //! requests are served. End: no new events, requests under way are answered, attempts under way end or meet
 //! the deadline, the journal is closed, the admin API goes last.
 
+mod doors;
+
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::admin::auth::{self, Token, TokenError};
 use crate::admin::holders::Holders;
+use crate::admin::hosts::Hosts;
 use crate::admin::refusals::Readmission;
 use crate::admin::register::Register;
 use crate::admin::{AdminState, gate};
@@ -36,8 +39,9 @@ use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
 use crate::journal::operations::{self, Operations};
 use crate::journal::private::{self, Exposed};
 use crate::journal::refused::{self, Refusals};
-use crate::listener::{self, Listener};
+use crate::listener::TlsError;
 use crate::telemetry::Intake;
+use doors::{Doors, Follower, addr_of};
 
 /// Where refused requests are kept, in the journal's folder.
 const REFUSED: &str = "refused";
@@ -45,8 +49,6 @@ const REFUSED: &str = "refused";
 pub(crate) const OPERATIONS: &str = "operations";
 /// Where the hashes of the named tokens are kept, in the journal's folder.
 pub(crate) const TOKENS: &str = "tokens.json";
-/// Connections of operators: few, and never in the way of senders.
-const ADMIN_CONNECTIONS_MAX: u32 = 128;
 /// How long the admin API may take to answer what is under way at the end.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 /// What attempts under way have at the end even if a slow sender has used up the deadline, unless that is shorter.
@@ -67,6 +69,7 @@ pub struct Gateway {
     drain: Duration,
     ingest: Served,
     admin: Served,
+    _certificates: Vec<Follower>,
 }
 
 /// A listener being served.
@@ -80,6 +83,8 @@ struct Served {
 pub enum GatewayError {
     /// An address cannot be listened on.
     Bind(SocketAddr, io::Error),
+    /// The certificate of a listener cannot be used.
+    Tls(TlsError),
     /// The admin token's file cannot be used.
     Token(TokenError),
     /// The journal cannot be opened, or failed.
@@ -102,13 +107,9 @@ pub fn journal_settings(config: &JournalConfig, now: Timestamp) -> Settings {
 impl Gateway {
     /// Starts a gateway on the current runtime; returns when it serves.
     pub async fn start(config: Config) -> Result<Self, GatewayError> {
-        let connections_max = u32::try_from(config.server.connections_max).unwrap_or(u32::MAX);
-        let header_timeout = config.server.header_timeout;
-        let front = bind(config.server.listen, listener::Limits { connections_max, header_timeout }).await?;
-        let limits = listener::Limits { connections_max: ADMIN_CONNECTIONS_MAX, header_timeout };
-        let back = bind(config.admin.listen, limits).await?;
+        let intake = Arc::new(Intake::default());
+        let Doors { front, back, certificates } = Doors::open(&config, &intake).await?;
         let (ingest_addr, admin_addr) = (addr_of(&front)?, addr_of(&back)?);
-
         let clock = SystemClock;
         let journal = open_journal(journal_settings(&config.journal, clock.now())).await?;
         report(journal.report());
@@ -140,22 +141,24 @@ impl Gateway {
         })
         .map_err(GatewayError::Journal)?;
 
-        let intake = Arc::new(Intake::default());
         let state = AdminState {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
             holders: Arc::new(holders),
             register: Arc::new(Register::new(operations)),
+            hosts: Arc::new(Hosts::new(admin_addr, config.admin.hosts)),
+            knocks: Arc::default(),
             started_at,
         };
-        let events = warp::service(ingest::filter(config.sources, engine.clone(), intake, refusals.clone()));
+        let rate = config.server.rate;
+        let events = warp::service(ingest::filter(config.sources, rate, engine.clone(), intake, refusals.clone()));
         let operators = gate::service(&state);
         let drain = config.server.drain_timeout;
         let ingest = Served::new(|stop| front.serve(TowerToHyperService::new(events), stop, drain));
         let admin = Served::new(|stop| back.serve(operators, stop, ADMIN_DRAIN));
         tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %config.journal.dir.display(), "serving");
-        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin })
+        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin, _certificates: certificates })
     }
 
     /// Runs until `stop` ends or the journal fails, then shuts down in order.
@@ -205,14 +208,6 @@ impl Served {
             tracing::error!("a listener panicked");
         }
     }
-}
-
-async fn bind(addr: SocketAddr, limits: listener::Limits) -> Result<Listener, GatewayError> {
-    Listener::bind(addr, limits).await.map_err(|error| GatewayError::Bind(addr, error))
-}
-
-fn addr_of(listener: &Listener) -> Result<SocketAddr, GatewayError> {
-    listener.local_addr().map_err(|error| GatewayError::Bind(SocketAddr::from(([0, 0, 0, 0], 0)), error))
 }
 
 /// Without it nothing is lost that was promised to anybody: the gateway starts all the same.
@@ -320,6 +315,7 @@ impl fmt::Display for GatewayError {
                 )
             }
             Self::Bind(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            Self::Tls(error) => write!(f, "{error}"),
             Self::Token(error) => write!(f, "{error}"),
             Self::Journal(error) => write!(f, "{error}"),
         }

@@ -9,6 +9,7 @@
 //!    egress      names to addresses
 //! 1  journal     the durable store       config    gateway.toml
 //!    problem     problem+json            telemetry logs and counts
+//!    upload      a request on its way in
 //! 0  core        what everything means, and every decision: pure
 //! ```
 //!
@@ -45,3 +46,5 @@ pub mod listener;
 pub mod problem;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod upload;

@@ -133,6 +133,10 @@ pub enum Turned {
     Unreadable,
     /// The journal could not take it.
     Unavailable,
+    /// More came than the rate allows.
+    Rate,
+    /// A connection of an address that had its share of them.
+    Crowded,
 }
 
 /// Counts since the process began.
@@ -143,7 +147,7 @@ pub struct Intake {
 
 impl Turned {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Duplicate,
         Self::UnknownSource,
         Self::Method,
@@ -151,6 +155,8 @@ impl Turned {
         Self::Slow,
         Self::Unreadable,
         Self::Unavailable,
+        Self::Rate,
+        Self::Crowded,
     ];
 
     /// The word used in the API, the CLI and the logs.
@@ -164,6 +170,8 @@ impl Turned {
             Self::Slow => "slow",
             Self::Unreadable => "unreadable",
             Self::Unavailable => "unavailable",
+            Self::Rate => "rate",
+            Self::Crowded => "crowded",
         }
     }
 }

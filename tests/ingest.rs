@@ -174,6 +174,7 @@ fn plain(name: &str) -> Source {
         dedup_window: LONG,
         body_max_bytes: CAP,
         body_timeout: LONG,
+        rate: None,
         lifecycle: None,
         ack: Ack { status: 202, body: None, content_type: "application/json".to_owned() },
     }
@@ -210,8 +211,8 @@ async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_ma
     })
     .unwrap();
     let intake = Arc::new(Intake::default());
-    let filter = ingest::filter(sources, engine.clone(), Arc::clone(&intake), Refusals::default());
-    let limits = listener::Limits { connections_max, header_timeout: LONG };
+    let filter = ingest::filter(sources, None, engine.clone(), Arc::clone(&intake), Refusals::default());
+    let limits = listener::Limits { connections_max, header_timeout: LONG, ..listener::Limits::default() };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("journal", 1),
     ("problem", 1),
     ("telemetry", 1),
+    ("upload", 1),
     ("egress", 2),
     ("engine", 2),
     ("admin", 3),

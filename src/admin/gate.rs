@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use warp::filters::BoxedFilter;
@@ -30,6 +29,7 @@ use super::register::{self, Denied};
 use super::{AdminState, BODY_MAX_BYTES, routes};
 use crate::core::operation::{Operation, Who};
 use crate::core::role::Role;
+use crate::upload::Upload;
 
 /// Longest time a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,13 +46,13 @@ pub(super) struct Caller {
 }
 
 /// What the nouns take: a body as it arrives.
-type Body = Either<Incoming, Full<Bytes>>;
+type Body = Either<Upload, Full<Bytes>>;
 
 /// The admin API, for a listener to serve. It answers every request.
 #[must_use]
 pub fn service(
     state: &AdminState,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static + use<>
+) -> impl Service<Request<Upload>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static + use<>
 {
     let gate = Gate { state: state.clone(), nouns: routes(state).boxed() };
     service_fn(move |request| {
@@ -68,15 +68,18 @@ struct Gate {
 }
 
 impl Gate {
-    async fn answer(self, request: Request<Incoming>) -> Response {
+    async fn answer(self, request: Request<Upload>) -> Response {
         let (parts, body) = request.into_parts();
         self.admit(parts, body).await.unwrap_or_else(Problem::into_response)
     }
 
-    async fn admit(self, mut parts: Parts, body: Incoming) -> Result<Response, Problem> {
+    async fn admit(self, mut parts: Parts, body: Upload) -> Result<Response, Problem> {
         let found = access::find(&parts.method, parts.uri.path());
         if let Found::Route(Route { role: None, .. }) = found {
             return Ok(self.pass(Request::from_parts(parts, Either::Left(body))).await);
+        }
+        if !self.state.hosts.fits(&parts) {
+            return Err(Problem::misdirected());
         }
         let caller = self.identify(&parts).await?;
         let (route, role) = match found {
@@ -136,12 +139,18 @@ impl Gate {
     async fn identify(&self, parts: &Parts) -> Result<Caller, Problem> {
         let authorization = parts.headers.get(http::header::AUTHORIZATION);
         let token = authorization.and_then(|value| value.to_str().ok()).and_then(auth::bearer);
-        let holders = &self.state.holders;
+        let (holders, knocks) = (&self.state.holders, &self.state.knocks);
+        let peer = parts.extensions.get::<SocketAddr>().copied();
+        if token.is_some()
+            && let Some(wait) = peer.and_then(|peer| knocks.wait(peer.ip()))
+        {
+            return Err(Problem::too_many(wait));
+        }
         let known = token.map(|token| holders.identify(token, self.state.engine.now()));
         let (why, who, problem) = match known {
             Some(Ok(held)) => {
                 self.note_use();
-                return Ok(Caller { held, peer: parts.extensions.get::<SocketAddr>().copied() });
+                return Ok(Caller { held, peer });
             }
             None => {
                 let detail = "send a token: `Authorization: Bearer bst_…`; the first one is in the admin token file";
@@ -153,6 +162,9 @@ impl Gate {
             }
             Some(Err(why)) => (Denied::WrongToken, None, not_known(&why)),
         };
+        if let (Some(peer), false) = (peer, matches!(why, Denied::NoToken)) {
+            knocks.note(peer.ip());
+        }
         let operation = self.operation(parts, &AUTHENTICATE, who.as_ref());
         self.deny(why, operation, &problem).await;
         Err(problem)
@@ -181,7 +193,7 @@ impl Gate {
 }
 
 /// A body of at most [`BODY_MAX_BYTES`].
-async fn collect(body: Incoming) -> Result<Bytes, Problem> {
+async fn collect(body: Upload) -> Result<Bytes, Problem> {
     let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds");
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await;
     match collected.map_err(late)? {

@@ -7,9 +7,9 @@
 //!
 //! One file a noun (`events`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
 //! `operations`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `select` what is asked for · `problem` answers ·
-//! [`access`] what each route takes · [`register`] who had what done · [`holders`] who holds which token · [`auth`] what a token is. Absent: the accept
-//! loop with its limits, which is the listener's; checks of Host and Origin, which come with the dashboard; anything
-//! that changes the config.
+//! [`access`] what each route takes · [`register`] who had what done · [`holders`] who holds which token · [`auth`] what a
+//! token is · [`hosts`] by which names it is asked · [`knocks`] who guesses. Absent: the accept loop with its limits, which
+//! is the listener's; checks of Origin, which come with the dashboard; anything that changes the config.
 
 pub mod access;
 pub mod audit;
@@ -22,7 +22,9 @@ mod gaps;
 pub mod gate;
 mod health;
 pub mod holders;
+pub mod hosts;
 mod keys;
+pub mod knocks;
 mod metrics;
 mod operations;
 mod problem;
@@ -45,6 +47,8 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use self::holders::Holders;
+use self::hosts::Hosts;
+use self::knocks::Knocks;
 use self::problem::{Answer, Problem};
 use self::register::Register;
 use self::select::Pairs;
@@ -72,6 +76,10 @@ pub struct AdminState {
     pub holders: Arc<Holders>,
     /// Notes who had what done.
     pub register: Arc<Register>,
+    /// By which names it may be asked.
+    pub hosts: Arc<Hosts>,
+    /// Who showed tokens that are nobody's.
+    pub knocks: Arc<Knocks>,
     /// When this process began.
     pub started_at: Timestamp,
 }

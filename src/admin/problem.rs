@@ -3,6 +3,8 @@
 //! A problem says what is wrong and what to do, never a secret. Its type is `about:blank`: the HTTP status
 //! is the kind, and members are added where a machine needs more (`parameter`, `required_role`).
 
+use std::time::Duration;
+
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
@@ -40,6 +42,7 @@ enum Hint {
     Allow(String),
     Authenticate(&'static str),
     RetryLater,
+    RetryAfter(u64),
 }
 
 impl warp::reject::Reject for Problem {}
@@ -77,6 +80,19 @@ impl Problem {
         let (role, needed_word) = (role.as_str(), needed.as_str());
         let detail = format!("this takes the role `{needed_word}`; the token `{name}` has `{role}`");
         Self { required_role: Some(needed), ..Self::new(StatusCode::FORBIDDEN, detail) }
+    }
+
+    /// 421: this is not a name of ours.
+    pub(super) fn misdirected() -> Self {
+        let detail = "this Host is not one of the admin listener's names; add it to admin.hosts in the config";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, detail)
+    }
+
+    /// 429: too many wrong tokens came from there.
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + 1;
+        let detail = "too many tokens that are nobody's came from this address; wait, and look which token it is";
+        Self { hint: Hint::RetryAfter(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     /// 503: ask again later.
@@ -121,6 +137,7 @@ impl Hint {
             Self::Allow(allowed) => HeaderValue::from_str(&allowed).ok().map(|list| (ALLOW, list)),
             Self::Authenticate(challenge) => Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
             Self::RetryLater => Some((RETRY_AFTER, RETRY_AFTER_S)),
+            Self::RetryAfter(seconds) => Some((RETRY_AFTER, seconds.into())),
         }
     }
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use http::Method;
 use reqwest::{RequestBuilder, Url};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,6 +41,10 @@ pub(crate) struct Remote {
     /// The file with the admin token; the variable BACKSTOP_TOKEN goes before it [default: that of the config]
     #[arg(long, value_name = "PATH")]
     pub(crate) token_file: Option<PathBuf>,
+    /// The certificate authority of an https admin API, in PEM form, besides those of this machine [default: the
+    /// certificate of admin.tls, where the config says where the admin API is]
+    #[arg(long, env = "BACKSTOP_CA", value_name = "PATH")]
+    pub(crate) ca: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -57,9 +64,14 @@ impl Client {
         let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
         let knows_token = from_environment.is_some() || remote.token_file.is_some();
         let config = if remote.admin.is_some() && knows_token { None } else { Some(load(config)?) };
+        let mut ca = remote.ca.clone();
         let base = match (&remote.admin, &config) {
             (Some(url), _) => base_url("--admin", url)?,
-            (None, Some(config)) => base_url("admin.listen", &url_of(config.admin.listen))?,
+            (None, Some(Config { admin, .. })) => {
+                // A certificate that signs itself is known where it is read from.
+                ca = ca.or(admin.tls.as_ref().map(|tls| tls.certificates.clone()));
+                base_url("admin.listen", &url_of(admin.listen, admin.tls.is_some()))?
+            }
             (None, None) => return Err(Failure::usage("name the gateway with --admin or --config")),
         };
         let token_file = remote.token_file.as_deref().or(config.as_ref().map(|config| &*config.admin.token_file));
@@ -69,12 +81,12 @@ impl Client {
                 .map_err(|error| Failure::failed(format!("{error}; `backstop serve` makes it on its first start"))),
             (None, None) => Err(Failure::usage("give the admin token with --token-file or BACKSTOP_TOKEN")),
         };
-        Ok(Self { http: http()?, base, token: token? })
+        Ok(Self { http: http(ca.as_deref())?, base, token: token? })
     }
 
     /// The gateway at this base URL, by this token.
     pub(crate) fn at(base: &str, token: &Token) -> Result<Self, Failure> {
-        Ok(Self { http: http()?, base: base_url("the admin API's address", base)?, token: token.clone() })
+        Ok(Self { http: http(None)?, base: base_url("the admin API's address", base)?, token: token.clone() })
     }
 
     /// `GET path` with these query parameters.
@@ -161,14 +173,14 @@ impl Client {
     }
 }
 
-/// An HTTP client that goes where it is told and nowhere else.
-pub(crate) fn http() -> Result<reqwest::Client, Failure> {
+/// An HTTP client that goes where it is told and nowhere else, and trusts what this machine trusts and `ca`.
+pub(crate) fn http(ca: Option<&Path>) -> Result<reqwest::Client, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::failed(format!("the HTTP client cannot be made: {error}"));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| broken(&error))?
-        .with_root_certificates(egress::native_roots())
+        .with_root_certificates(roots(ca)?)
         .with_no_client_auth();
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -178,6 +190,24 @@ pub(crate) fn http() -> Result<reqwest::Client, Failure> {
         .timeout(TIMEOUT)
         .build()
         .map_err(|error| broken(&error))
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
+    let mut roots = egress::native_roots();
+    let Some(path) = ca else { return Ok(roots) };
+    let unusable = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("the certificate authority in {} cannot be used: {why}", path.display()))
+    };
+    let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = read.map_err(|_| unusable(&"it is not PEM"))?;
+    if certificates.is_empty() {
+        return Err(unusable(&"it holds no certificate in PEM form"));
+    }
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    Ok(roots)
 }
 
 /// The config at `path`, which must be right.
@@ -190,13 +220,14 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 /// The base URL of a listener, for someone on the same machine.
-pub(crate) fn url_of(listen: SocketAddr) -> String {
+pub(crate) fn url_of(listen: SocketAddr, tls: bool) -> String {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, listen.port()))
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, listen.port()))
 }
 
 /// The absolute URL in `text`, which `what` gave.
@@ -235,7 +266,7 @@ mod tests {
 
     fn client(base: &str) -> Client {
         Client {
-            http: http().unwrap(),
+            http: http(None).unwrap(),
             base: Url::parse(base).unwrap(),
             token: Token::new("0123456789abcdef").unwrap(),
         }
@@ -250,15 +281,16 @@ mod tests {
 
     #[test]
     fn a_listener_on_every_address_is_asked_on_loopback() {
-        assert_eq!(url_of("0.0.0.0:8081".parse().unwrap()), "http://127.0.0.1:8081");
-        assert_eq!(url_of("[::]:8081".parse().unwrap()), "http://[::1]:8081");
-        assert_eq!(url_of("10.0.0.1:8081".parse().unwrap()), "http://10.0.0.1:8081");
+        assert_eq!(url_of("0.0.0.0:8081".parse().unwrap(), false), "http://127.0.0.1:8081");
+        assert_eq!(url_of("[::]:8081".parse().unwrap(), false), "http://[::1]:8081");
+        assert_eq!(url_of("10.0.0.1:8081".parse().unwrap(), false), "http://10.0.0.1:8081");
+        assert_eq!(url_of("[::]:8081".parse().unwrap(), true), "https://[::1]:8081");
     }
 
     #[tokio::test]
     async fn a_gateway_that_is_not_there_is_named() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = client(&url_of(free)).get_raw(&["counters"]).await.unwrap_err();
+        let failure = client(&url_of(free, false)).get_raw(&["counters"]).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable);
         assert!(failure.message.contains(&free.to_string()), "{failure}");
         assert!(failure.message.contains("is `backstop serve` running"), "{failure}");

@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::sync::watch;
 
@@ -28,6 +27,7 @@ use crate::config::Config;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::Gateway;
 use crate::listener::{Limits, Listener};
+use crate::upload::Upload;
 
 /// See it work: a gateway, three endpoints, a few calls; fails, replays, reconciles
 #[derive(Debug, clap::Args)]
@@ -136,7 +136,7 @@ async fn reconcile(client: &Client, counters: &Counters, events: u64, sinks: [&S
 
 /// Three events a call, and the very last one again.
 async fn post_calls(calls: u32, to: SocketAddr) -> Result<u64, Failure> {
-    let http = super::client::http()?;
+    let http = super::client::http(None)?;
     let url = format!("http://{to}/in/flyflow");
     let post = |body: String| {
         let request = http.post(&url).header("content-type", "application/json").body(body);
@@ -234,7 +234,7 @@ impl Sink {
     fn serve(&self, listener: Listener, stop: watch::Receiver<bool>) -> Result<SocketAddr, Failure> {
         let addr = addr_of(&listener)?;
         let sink = self.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Upload>| {
             let sink = sink.clone();
             async move { Ok::<_, Infallible>(sink.answer(request).await) }
         });
@@ -242,7 +242,7 @@ impl Sink {
         Ok(addr)
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Upload>) -> Response<Full<Bytes>> {
         let id = request.headers().get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
         let whole = request.into_body().collect().await.is_ok();
         let mut seen = self.lock();
@@ -259,7 +259,7 @@ impl Sink {
 }
 
 async fn listen(port: u16) -> Result<Listener, Failure> {
-    let limits = Limits { connections_max: 256, header_timeout: Duration::from_secs(10) };
+    let limits = Limits { connections_max: 256, ..Limits::default() };
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], port)), limits).await;
     listener.map_err(|error| Failure::failed(format!("no loopback port for the demo: {error}")))
 }

@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// The ingest listener's base URL [default: server.listen of the config]
     #[arg(long, env = "BACKSTOP_INGEST", value_name = "URL")]
     ingest: Option<String>,
+    /// The certificate authority of an https listener, in PEM form, besides those of this machine [default: the
+    /// certificate of server.tls, where the config says where the listener is]
+    #[arg(long, env = "BACKSTOP_CA", value_name = "PATH")]
+    ca: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
     output: super::table::Output,
@@ -56,16 +60,22 @@ struct Sent {
 
 /// Posts the event and prints what the gateway said.
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
+    let mut ca = args.ca.clone();
     let base = match &args.ingest {
         Some(url) => client::base_url("--ingest", url)?,
-        None => client::base_url("server.listen", &client::url_of(client::load(config)?.server.listen))?,
+        None => {
+            let server = client::load(config)?.server;
+            let url = client::url_of(server.listen, server.tls.is_some());
+            ca = ca.or(server.tls.map(|tls| tls.certificates));
+            client::base_url("server.listen", &url)?
+        }
     };
     let mut url = base.clone();
     if let Ok(mut parts) = url.path_segments_mut() {
         parts.pop_if_empty().extend(["in", &args.source]);
     }
     let body = body(args)?;
-    let request = client::http()?.post(url).header("content-type", &args.content_type).body(body);
+    let request = client::http(ca.as_deref())?.post(url).header("content-type", &args.content_type).body(body);
     let unreachable = |error| client::unreachable("the gateway", base.as_str(), &error);
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status();

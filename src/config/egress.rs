@@ -66,7 +66,7 @@ fn reach(text: &str) -> Result<Reach, String> {
     found.ok_or_else(|| "must be \"private\" (anywhere), \"public\" or \"listed\" (only what `allow` lists)".to_owned())
 }
 
-fn network(text: &str) -> Result<Network, String> {
+pub(super) fn network(text: &str) -> Result<Network, String> {
     text.parse().map_err(|error: crate::core::network::NetworkError| error.to_string())
 }
 

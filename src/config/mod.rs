@@ -16,6 +16,7 @@ mod effective;
 mod egress;
 mod endpoints;
 mod flow;
+mod listeners;
 mod operations;
 mod raw;
 mod refusals;
@@ -27,13 +28,12 @@ mod sources;
 
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::de::DeTable;
 
 pub use self::effective::REDACTED;
+pub use self::listeners::{Admin, Server, TlsFiles};
 pub use self::operations::OperationLimits;
 pub use self::raw::{Env, ReadFile};
 use self::raw::{Input, Table};
@@ -78,30 +78,6 @@ pub struct Config {
     pub routes: RouteTable,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
-}
-
-/// The public listener, `[server]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Most connections open at a time.
-    pub connections_max: usize,
-    /// Longest time for a request's header to arrive.
-    pub header_timeout: Duration,
-    /// Longest time that running work is waited for at shutdown.
-    pub drain_timeout: Duration,
-    /// Most requests waiting for the disk; above it 503.
-    pub accept_queue_max: usize,
-}
-
-/// The operators' listener, `[admin]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Where it listens; loopback unless the file allows otherwise.
-    pub listen: SocketAddr,
-    /// Where the bearer token is kept.
-    pub token_file: PathBuf,
 }
 
 /// The durable store, `[journal]`.
@@ -239,39 +215,6 @@ impl fmt::Debug for Config {
             .field("retention", &self.retention)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
-    }
-}
-
-impl Server {
-    fn read(mut table: Table<'_>) -> Self {
-        let server = Self {
-            listen: table.parsed("listen", scalar::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            connections_max: table.count("connections_max", 1..=1_000_000, 1024),
-            header_timeout: table.duration("header_timeout", Duration::from_secs(30)),
-            drain_timeout: table.duration("drain_timeout", Duration::from_secs(20)),
-            accept_queue_max: table.count("accept_queue_max", 1..=1_000_000, 4096),
-        };
-        table.done();
-        server
-    }
-}
-
-impl Admin {
-    fn read(mut table: Table<'_>, server: &Server, journal: &JournalConfig) -> Self {
-        let listen = table.parsed("listen", scalar::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8081)));
-        let place = table.place_of("listen");
-        if !table.flag("allow_remote", false) && !listen.ip().is_loopback() {
-            place.refuse("is reachable from other machines; use 127.0.0.1, or set allow_remote = true");
-        }
-        if listen == server.listen && listen.port() != 0 {
-            place.refuse("is server.listen too; the admin API needs an address of its own");
-        }
-        let token_file = match table.parsed("token_file", path) {
-            Some(file) => place.folder().join(file),
-            None => journal.dir.join("admin.token"),
-        };
-        table.done();
-        Self { listen, token_file }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::raw::{Table, Value};
-use super::{retention, scalar};
+use super::{flow, retention, scalar};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
 use crate::core::retention::Keep;
@@ -81,6 +81,7 @@ fn source(name: Name, mut table: Table<'_>, segment_bytes: u64) -> Source {
         dedup_window,
         body_max_bytes: body_max(&mut table, segment_bytes),
         body_timeout: table.duration("body_timeout", Duration::from_secs(10)),
+        rate: table.read("rate", flow::rate),
         ack: table.read("ack", |value| value.table().map(ack)).unwrap_or_else(default_ack),
         lifecycle: table.read("lifecycle", |value| value.table().and_then(lifecycle)),
     };

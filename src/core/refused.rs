@@ -24,6 +24,9 @@ pub enum Why {
     HeadersTooLarge = 3,
     /// A strict source could not read it.
     Malformed = 4,
+    /// More came than the rate of the source, or of all, allows; of many such only one a second is kept, without
+    /// its headers and its body.
+    Rate = 16,
 }
 
 /// A request that became no event, as far as it was kept. Its credentials never are.
@@ -53,13 +56,13 @@ impl Refused {
     /// Whether all of the body was kept: only then can an event be made of it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.why != Why::HeadersTooLarge && self.body_bytes == u64::try_from(self.body.len()).ok()
+        !matches!(self.why, Why::HeadersTooLarge | Why::Rate) && self.body_bytes == u64::try_from(self.body.len()).ok()
     }
 }
 
 impl Why {
     /// Every reason, in code order.
-    pub const ALL: [Self; 4] = [Self::Duplicate, Self::TooLarge, Self::HeadersTooLarge, Self::Malformed];
+    pub const ALL: [Self; 5] = [Self::Duplicate, Self::TooLarge, Self::HeadersTooLarge, Self::Malformed, Self::Rate];
 
     /// The reason with this code on disk.
     #[must_use]
@@ -81,6 +84,7 @@ impl Why {
             Self::TooLarge => "too_large",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Malformed => "malformed",
+            Self::Rate => "rate",
         }
     }
 }

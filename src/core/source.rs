@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::core::event::{Dedup, Draft, Fingerprint, Header, KEY_LEN_MAX, TYPE_LEN_MAX, UNKNOWN_TYPE, cut};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
+use crate::core::rate::Rate;
 use crate::core::timestamp::Timestamp;
 
 /// The source of the gateway's own events: what happened to endpoints, deliveries and calls. Nobody can send as it.
@@ -39,6 +40,8 @@ pub struct Source {
     pub body_max_bytes: usize,
     /// Longest time a body may take to arrive; after it 408.
     pub body_timeout: Duration,
+    /// How often it may send; above it 429.
+    pub rate: Option<Rate>,
     /// How an accepted event is answered.
     pub ack: Ack,
     /// How calls begin and end, where somebody should watch over that.
@@ -213,6 +216,7 @@ mod tests {
             dedup_window: Duration::from_secs(86_400),
             body_max_bytes: 1 << 20,
             body_timeout: Duration::from_secs(10),
+            rate: None,
             ack: Ack { status: 202, body: None, content_type: "application/json".into() },
             lifecycle: None,
         }

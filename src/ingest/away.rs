@@ -34,6 +34,8 @@ pub(super) enum Away {
     BrokenOff,
     /// A strict source cannot read it.
     Refused(Refusal),
+    /// More came than is allowed, of this source or of all.
+    TooOften { wait: Duration, of_all: bool },
     /// The engine does not take it now.
     NotAccepted(NotAccepted),
 }
@@ -47,6 +49,7 @@ impl Away {
             Self::Headers | Self::TooLarge { .. } => Turned::TooLarge,
             Self::Slow { .. } | Self::BrokenOff => Turned::Slow,
             Self::Refused(_) => Turned::Unreadable,
+            Self::TooOften { .. } => Turned::Rate,
             Self::NotAccepted(_) => Turned::Unavailable,
         }
     }
@@ -57,6 +60,7 @@ impl Away {
             Self::Headers => Some(Why::HeadersTooLarge),
             Self::TooLarge { .. } => Some(Why::TooLarge),
             Self::Refused(_) => Some(Why::Malformed),
+            Self::TooOften { .. } => Some(Why::Rate),
             Self::Nothing
             | Self::UnknownSource
             | Self::Method { .. }
@@ -75,6 +79,7 @@ impl Away {
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenOff => StatusCode::BAD_REQUEST,
             Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAccepted(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -107,6 +112,7 @@ impl Away {
                 Some((CONNECTION, HeaderValue::from_static("close")))
             }
             Self::NotAccepted(why) => Some((RETRY_AFTER, retry_after_seconds(why).into())),
+            Self::TooOften { wait, .. } => Some((RETRY_AFTER, whole_seconds(*wait).into())),
             Self::Nothing | Self::UnknownSource | Self::Headers | Self::Refused(_) => None,
         }
     }
@@ -121,6 +127,11 @@ const fn retry_after_seconds(why: &NotAccepted) -> u16 {
     }
 }
 
+/// Rounded up: before that it would be too early.
+const fn whole_seconds(wait: Duration) -> u64 {
+    if wait.subsec_nanos() == 0 { wait.as_secs() } else { wait.as_secs().saturating_add(1) }
+}
+
 impl fmt::Display for Away {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -132,8 +143,10 @@ impl fmt::Display for Away {
                 write!(f, "the body has more than the {max_bytes} bytes that this source takes")
             }
             Self::Slow { timeout } => write!(f, "the body was not there after {timeout:?}"),
-            Self::BrokenOff => f.write_str("the body broke off"),
+            Self::BrokenOff => f.write_str("the body broke off, or came too slowly"),
             Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::TooOften { of_all: false, .. } => f.write_str("more events come than the rate of this source allows"),
+            Self::TooOften { of_all: true, .. } => f.write_str("more events come than the rate of this gateway allows"),
             Self::NotAccepted(why) => write!(f, "{why}"),
         }
     }

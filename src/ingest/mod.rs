@@ -9,7 +9,7 @@
 //! Absent: verification of the sender (later, between reading the body and admitting it), routing and
 //! duplicates (the engine's), sockets (the listener's).
 //!
-//! `body` reads it · `headers` which are kept · `fields` what is read of JSON · `ack` the yes · `away`
+//! `body` reads it · `limit` how many · `headers` which are kept · `fields` what is read of JSON · `ack` the yes · `away`
 //! the no.
 
 mod ack;
@@ -17,11 +17,13 @@ mod away;
 mod body;
 mod fields;
 mod headers;
+mod limit;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
@@ -32,6 +34,7 @@ use warp::{Filter, Reply as _};
 use crate::core::event::{Draft, Event, Header};
 use crate::core::id::EventId;
 use crate::core::name::Name;
+use crate::core::rate::Rate;
 use crate::core::refused::{Refused, Why};
 use crate::core::source::{Fields, Refusal, Source};
 use crate::engine::{Engine, Health, NotAccepted};
@@ -42,6 +45,7 @@ use away::Away;
 use body::{Arriving, Rest};
 use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;
+use limit::Limit;
 
 /// Bodies above this are parsed and hashed on a thread that may be busy for a while, so that the requests
 /// of others do not wait.
@@ -53,12 +57,15 @@ struct Door {
     engine: Engine,
     intake: Arc<Intake>,
     refusals: Refusals,
+    /// Of all sources.
+    limit: Option<Limit>,
 }
 
 /// One source's way in.
 struct Entrance {
     source: Source,
     ack: Template,
+    limit: Option<Limit>,
 }
 
 /// A request as it stands at the door.
@@ -69,16 +76,20 @@ struct Request<S> {
     body: Arriving<S>,
 }
 
-/// Everything the public listener serves. Rejects nothing: every path has its answer.
+/// Everything the public listener serves. Rejects nothing: every path has its answer. `rate` is over all sources.
 pub fn filter(
     sources: Vec<Source>,
+    rate: Option<Rate>,
     engine: Engine,
     intake: Arc<Intake>,
     refusals: Refusals,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let entrance =
-        |source: Source| (source.name.clone(), Arc::new(Entrance { ack: Template::new(&source.ack), source }));
-    let door = Arc::new(Door { sources: sources.into_iter().map(entrance).collect(), engine, intake, refusals });
+    let entrance = |source: Source| {
+        let (ack, limit) = (Template::new(&source.ack), source.rate.map(Limit::new));
+        (source.name.clone(), Arc::new(Entrance { source, ack, limit }))
+    };
+    let sources = sources.into_iter().map(entrance).collect();
+    let door = Arc::new(Door { sources, engine, intake, refusals, limit: rate.map(Limit::new) });
     let at_door = warp::any().map(move || Arc::clone(&door));
     let events = warp::path!("in" / String)
         .and(at_door.clone())
@@ -132,6 +143,13 @@ impl Door {
         let Request { method, headers, peer, body: mut arriving } = request;
         let (entrance, headers) = match self.look(source, &method, &headers) {
             Ok(looked) => looked,
+            Err(away @ Away::TooOften { .. }) => {
+                if let Some(entrance) = self.sources.get(source) {
+                    self.keep_too_often(source, peer, entrance, &away);
+                }
+                // Its body is not read: it goes on if it is there already, else the connection ends.
+                return Err(away);
+            }
             Err(away) => {
                 let refuse = self.refuser(source, peer, Vec::new(), &away);
                 arriving.linger(|rest| refuse.map_or((), |refuse| refuse.keep(rest)));
@@ -165,6 +183,8 @@ impl Door {
                 return Err(away);
             }
         };
+        self.within_rate(entrance, Limit::take)
+            .inspect_err(|away| self.keep_too_often(source, peer, entrance, away))?;
         let accepted = self.engine.accept(draft).await.map_err(Away::NotAccepted)?;
         if let Some(again) = &accepted.duplicate {
             self.intake.note(Turned::Duplicate);
@@ -215,7 +235,30 @@ impl Door {
         if method != Method::POST {
             return Err(Away::Method { allowed: "POST" });
         }
+        self.within_rate(entrance, Limit::ask)?;
         Ok((entrance, headers::kept(headers).ok_or(Away::Headers)?))
+    }
+
+    /// What the rates of this source and of all say, asked like this.
+    fn within_rate(&self, entrance: &Entrance, ask: fn(&Limit) -> Result<(), Duration>) -> Result<(), Away> {
+        let asked = |limit: &Option<Limit>, of_all: bool| match limit {
+            Some(limit) => ask(limit).map_err(|wait| Away::TooOften { wait, of_all }),
+            None => Ok(()),
+        };
+        asked(&entrance.limit, false)?;
+        asked(&self.limit, true)
+    }
+
+    /// Keeps that something was refused by a rate: now and then, for there may be many.
+    fn keep_too_often(&self, source: &str, peer: Option<SocketAddr>, entrance: &Entrance, away: &Away) {
+        let Away::TooOften { of_all, .. } = away else { return };
+        let limit = if *of_all { &self.limit } else { &entrance.limit };
+        if let Some(count) = limit.as_ref().and_then(Limit::refused)
+            && let Some(mut refuse) = self.refuser(source, peer, Vec::new(), away)
+        {
+            refuse.refused.detail = format!("{away}; {count} refused since this was last noted");
+            refuse.keep(Rest { body: Bytes::new(), body_bytes: None });
+        }
     }
 
     /// Why the process should be started again.

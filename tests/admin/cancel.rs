@@ -102,7 +102,7 @@ async fn more_than_a_page_is_cancelled_even_if_the_asker_hangs_up() {
     let body = json!({ "filter": { "endpoint": "healthy" } }).to_string();
     let length = body.len();
     let request = format!(
-        "POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     // Not before it has begun, or the request may never have been read.

@@ -1,7 +1,7 @@
 //! The gateway's inside under test: the real engine and admin routes, with everything around them by hand.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use backstop::admin::AdminState;
 use backstop::admin::auth::Token;
 use backstop::admin::gate;
 use backstop::admin::holders::Holders;
+use backstop::admin::hosts::Hosts;
 use backstop::admin::refusals::Readmission;
 use backstop::admin::register::Register;
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
@@ -33,11 +34,9 @@ use backstop::ingest::reader;
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::operations::{self, Operations};
 use backstop::journal::refused::{self, Refusals};
+use backstop::listener::{self, Listener};
 use backstop::telemetry::Intake;
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -135,6 +134,7 @@ fn strict() -> Source {
         dedup_window: LONG,
         body_max_bytes: 1000,
         body_timeout: LONG,
+        rate: None,
         lifecycle: None,
         ack: Ack { status: 202, body: None, content_type: "application/json".to_owned() },
     }
@@ -289,6 +289,8 @@ impl Gateway {
             refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
             holders: Arc::new(holders),
             register: Arc::new(Register::new(Ok(operations))),
+            hosts: Arc::new(Hosts::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec!["admin.example".to_owned()])),
+            knocks: Arc::default(),
             started_at: Timestamp::from_millis(NOW),
         };
         let address = serve(state.clone()).await;
@@ -352,12 +354,28 @@ impl Gateway {
     }
 
     pub(crate) async fn ask_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Got {
-        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
-        stream.write_all(head.as_bytes()).await.unwrap();
+        self.exchange(Ipv4Addr::LOCALHOST, head.as_bytes(), body).await
+    }
+
+    /// Sends these bytes, from 127.0.0.1.
+    pub(crate) async fn send(&self, request: &str) -> Got {
+        self.exchange(Ipv4Addr::LOCALHOST, request.as_bytes(), b"").await
+    }
+
+    /// The same, from another address.
+    pub(crate) async fn send_from(&self, address: Ipv4Addr, request: &str) -> Got {
+        self.exchange(address, request.as_bytes(), b"").await
+    }
+
+    async fn exchange(&self, from: Ipv4Addr, head: &[u8], body: &[u8]) -> Got {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        stream.write_all(head).await.unwrap();
         // An answer may come before a body that is too large was read.
         let _sent = stream.write_all(body).await.is_ok();
         let mut got = Vec::new();
@@ -370,19 +388,14 @@ impl Gateway {
 }
 
 pub(crate) async fn serve(state: AdminState) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = listener::Limits { header_timeout: LONG, idle_timeout: LONG, ..listener::Limits::default() };
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = gate::service(&state);
     tokio::spawn(async move {
-        loop {
-            let (stream, peer) = listener.accept().await.unwrap();
-            let service = service.clone();
-            let service = service_fn(move |mut request: http::Request<Incoming>| {
-                request.extensions_mut().insert(peer);
-                service.call(request)
-            });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        }
+        // Never told to stop: it ends with the test.
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        listener.serve(service, stopped, LONG).await;
     });
     address
 }

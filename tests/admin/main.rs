@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod cancel;
+mod door;
 mod failures;
 mod gaps;
 mod gateway;

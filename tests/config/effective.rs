@@ -6,8 +6,8 @@ use crate::{SHIPPED, parse};
 
 /// Every kind of setting, none of them secret, none at its default.
 const EVERYTHING: &str = r#"
-server = { listen = "[::1]:9080", connections_max = 7, header_timeout = "1m 1s", drain_timeout = "1ms", accept_queue_max = 8 }
-admin = { listen = "0.0.0.0:9081", allow_remote = true, token_file = "/run/it's \"quoted\".token" }
+server = { listen = "[::1]:9080", tls = { cert = "s.pem", key = "s.key" }, connections_max = 7, connections_max_per_address = 6, trusted_proxies = ["10.0.0.0/8", "::1"], header_timeout = "1m 1s", idle_timeout = "2m", bytes_per_sec_min = 0, rate = "9/s", drain_timeout = "1ms", accept_queue_max = 8 }
+admin = { listen = "0.0.0.0:9081", allow_plain_remote = true, hosts = ["ops.example", "fd00::1"], token_file = "/run/it's \"quoted\".token" }
 journal = { dir = "/var/b", segment_mib = 128, ballast_mib = 3, disk_free_min_mib = 5, index_cache_mib = 6 }
 delivery = { in_flight_max = 9, active_max_per_endpoint = 10, ordered_max_per_endpoint = 110, cache_mib = 12 }
 refusals = { count_max = 0, size_mib = 8 }
@@ -21,6 +21,7 @@ key = "/a~1b/\"c\""
 strict = true
 body_max = 1000
 body_timeout = "2s"
+rate = { limit = "100/min", burst = 7 }
 ack = { status = 200, body = "ok\n{id}", content_type = "text/plain" }
 lifecycle = { start = "call_started", end = "call_*", timeout = "3h" }
 retention = { payload = "7d", metadata = "forever" }

@@ -79,7 +79,11 @@ fn an_address_that_is_refused_is_named_before_anything_starts() {
         ("", "http://127.0.0.1:8081/", "own admin listener"),
         ("", "http://[::ffff:127.0.0.1]:8081/", "own admin listener"),
         ("admin = { listen = \"127.0.0.1:443\" }", "https://127.1/", "own admin listener"),
-        ("admin = { listen = \"[::]:9000\", allow_remote = true }", "http://127.0.0.9:9000/", "own admin listener"),
+        (
+            "admin = { listen = \"[::]:9000\", allow_plain_remote = true }",
+            "http://127.0.0.9:9000/",
+            "own admin listener",
+        ),
         ("egress = \"public\"", "http://127.0.0.1/", "a loopback address, and egress is \"public\""),
         ("egress = \"public\"", "http://[::ffff:10.0.0.1]/", "a private address, and egress is \"public\""),
         ("egress = { deny = [\"10.0.0.0/8\"] }", "http://10.1/", "10.0.0.0/8, which egress denies"),

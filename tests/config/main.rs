@@ -6,6 +6,7 @@ mod dial;
 mod effective;
 mod egress;
 mod flow;
+mod listeners;
 mod retention;
 
 use std::io;
@@ -166,7 +167,7 @@ fn the_shipped_file_names_every_setting_there_is() {
 fn an_empty_file_is_all_defaults_and_a_warning() {
     let config = parse("").unwrap();
     assert_eq!(config.server.connections_max, 1024);
-    assert_eq!(config.server.header_timeout, Duration::from_secs(30));
+    assert_eq!(config.server.header_timeout, Duration::from_secs(10));
     assert_eq!(config.server.drain_timeout, Duration::from_secs(20));
     assert_eq!(config.server.accept_queue_max, 4096);
     assert_eq!(config.journal.segment_bytes, 64 << 20);
@@ -252,9 +253,9 @@ fn each_mistake_in_the_plain_tables_is_named_with_line_and_key() {
         ("[server]\nheader_timeout = 30", 2, "server.header_timeout", "must be a string, not an integer"),
         ("[server]\ndrain_timeout = \"0s\"", 2, "server.drain_timeout", "from 1ms"),
         ("[server]\naccept_queue_max = 0", 2, "server.accept_queue_max", "must be 1 to"),
-        ("[admin]\nlisten = \"0.0.0.0:8081\"", 2, "admin.listen", "allow_remote = true"),
+        ("[admin]\nlisten = \"0.0.0.0:8081\"", 2, "admin.listen", "allow_plain_remote = true"),
         ("[admin]\nlisten = \"127.0.0.1:8080\"", 2, "admin.listen", "server.listen too"),
-        ("[admin]\nallow_remote = \"yes\"", 2, "admin.allow_remote", "true or false, not a string"),
+        ("[admin]\nallow_plain_remote = \"yes\"", 2, "admin.allow_plain_remote", "true or false, not a string"),
         ("[admin]\ntoken_file = \"\"", 2, "admin.token_file", "must be a path"),
         ("[journal]\nsegment_mib = 0", 2, "journal.segment_mib", "must be 1 to 1024"),
         ("[journal]\ndir = \"${NOT_SET}\"", 2, "journal.dir", "variable NOT_SET is not set"),
@@ -279,7 +280,7 @@ fn each_mistake_in_the_plain_tables_is_named_with_line_and_key() {
     for (text, line, key, piece) in table {
         assert_problem(text, *line, key, piece);
     }
-    assert!(parse("[admin]\nlisten = \"0.0.0.0:8081\"\nallow_remote = true").is_ok());
+    assert!(parse("[admin]\nlisten = \"0.0.0.0:8081\"\nallow_plain_remote = true").is_ok());
     assert!(parse("[admin]\nlisten = \"127.0.0.1:0\"\n[server]\nlisten = \"127.0.0.1:0\"").is_ok());
 }
 

@@ -86,7 +86,7 @@ impl Client {
         let method = if token.is_some() { "GET" } else { "POST" };
         let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let len = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n{token}content-length: {len}\r\n\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{token}content-length: {len}\r\n\r\n");
         connection.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         Message::read(connection)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }

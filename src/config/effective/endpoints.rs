@@ -94,7 +94,7 @@ fn trust(tls: &Tls) -> String {
     inline(lines)
 }
 
-fn limit(rate: &Rate) -> String {
+pub(super) fn limit(rate: &Rate) -> String {
     let Rate { count, per, burst } = rate;
     let unit = if *per <= Duration::from_secs(1) {
         "s"

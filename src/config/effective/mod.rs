@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{Admin, Config, DeliveryLimits, JournalConfig, Log, LogFormat, OperationLimits, RefusalLimits, Server};
+use super::{
+    Admin, Config, DeliveryLimits, JournalConfig, Log, LogFormat, OperationLimits, RefusalLimits, Server, TlsFiles,
+};
 use crate::core::egress::Policy;
 use crate::core::network::Network;
 use crate::core::retention::{Keep, Retention};
@@ -70,11 +72,29 @@ impl Config {
 
 impl Server {
     fn write(&self, toml: &mut Toml) {
-        let Self { listen, connections_max, header_timeout, drain_timeout, accept_queue_max } = self;
+        let Self {
+            listen,
+            tls,
+            connections_max,
+            connections_max_per_address,
+            trusted_proxies,
+            header_timeout,
+            idle_timeout,
+            bytes_per_sec_min,
+            rate,
+            drain_timeout,
+            accept_queue_max,
+        } = self;
         toml.table("server")
             .line("listen", text(listen.to_string()))
+            .maybe("tls", tls.as_ref().map(files))
             .line("connections_max", connections_max.to_string())
+            .line("connections_max_per_address", connections_max_per_address.to_string())
+            .line("trusted_proxies", texts(trusted_proxies.iter().map(ToString::to_string)))
             .line("header_timeout", duration(*header_timeout))
+            .line("idle_timeout", duration(*idle_timeout))
+            .line("bytes_per_sec_min", bytes_per_sec_min.to_string())
+            .maybe("rate", rate.as_ref().map(endpoints::limit))
             .line("drain_timeout", duration(*drain_timeout))
             .line("accept_queue_max", accept_queue_max.to_string());
     }
@@ -82,10 +102,13 @@ impl Server {
 
 impl Admin {
     fn write(&self, toml: &mut Toml) {
-        let Self { listen, token_file } = self;
+        let Self { listen, tls, hosts, token_file } = self;
+        let is_plain_remote = tls.is_none() && !listen.ip().is_loopback();
         toml.table("admin")
             .line("listen", text(listen.to_string()))
-            .line("allow_remote", (!listen.ip().is_loopback()).to_string())
+            .maybe("tls", tls.as_ref().map(files))
+            .line("allow_plain_remote", is_plain_remote.to_string())
+            .line("hosts", texts(hosts))
             .line("token_file", text(token_file.to_string_lossy()));
     }
 }
@@ -203,6 +226,11 @@ fn list(items: impl IntoIterator<Item = String>) -> String {
 fn inline(lines: Vec<Line>) -> String {
     let lines: Vec<String> = lines.into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
     if lines.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", lines.join(", ")) }
+}
+
+fn files(tls: &TlsFiles) -> String {
+    let TlsFiles { certificates, key } = tls;
+    inline(vec![("cert", text(certificates.to_string_lossy())), ("key", text(key.to_string_lossy()))])
 }
 
 fn duration(span: Duration) -> String {

@@ -1,6 +1,6 @@
 //! `[sources.<name>]` as it holds: the preset resolved into what it sets.
 
-use super::{Toml, duration, inline, keep, size, text, texts};
+use super::{Toml, duration, endpoints, inline, keep, size, text, texts};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::retention::Keep;
 use crate::core::source::{Ack, DedupRule, Source};
@@ -16,6 +16,7 @@ pub(super) fn write(toml: &mut Toml, source: &Source, own_keep: Option<&Keep>) {
         dedup_window,
         body_max_bytes,
         body_timeout,
+        rate,
         ack,
         lifecycle,
     } = source;
@@ -27,6 +28,7 @@ pub(super) fn write(toml: &mut Toml, source: &Source, own_keep: Option<&Keep>) {
         .line("dedup", rule(dedup, duration(*dedup_window)))
         .line("body_max", size(u64::try_from(*body_max_bytes).unwrap_or(u64::MAX)))
         .line("body_timeout", duration(*body_timeout))
+        .maybe("rate", rate.as_ref().map(endpoints::limit))
         .line("ack", answer(ack))
         .maybe("lifecycle", lifecycle.as_ref().map(calls))
         .maybe("retention", own_keep.map(|own| inline(keep(own))));

@@ -2,6 +2,9 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod caps;
+mod tls;
+
 use std::convert::Infallible;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::listener::{HEADER_LINES_MAX, HEADER_MAX_BYTES, Limits, Listener};
+use backstop::upload::Upload;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -33,12 +36,16 @@ struct Served {
 }
 
 async fn serve(limits: Limits, drain: Duration) -> Served {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
+    serve_with(limits, drain, |listener| listener).await
+}
+
+async fn serve_with(limits: Limits, drain: Duration, with: impl FnOnce(Listener) -> Listener) -> Served {
+    let listener = with(Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap());
     let address = listener.local_addr().unwrap();
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (stop, stopped) = watch::channel(false);
     let gates = (Arc::clone(&begun), Arc::clone(&go));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Upload>| {
         let (begun, go) = gates.clone();
         async move {
             if request.uri().path() == "/wait" {
@@ -46,7 +53,15 @@ async fn serve(limits: Limits, drain: Duration) -> Served {
                 go.acquire().await.unwrap().forget();
             }
             let peer = request.extensions().get::<SocketAddr>().unwrap().to_string();
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(peer))))
+            let answer = match request.uri().path() {
+                "/echo" => match request.into_body().collect().await {
+                    Ok(body) => body.to_bytes(),
+                    Err(error) => Bytes::from(error.to_string()),
+                },
+                "/large" => Bytes::from(vec![b'x'; 64 << 20]),
+                _ => Bytes::from(peer),
+            };
+            Ok::<_, Infallible>(Response::new(Full::new(answer)))
         }
     });
     let served = tokio::spawn(listener.serve(service, stopped, drain));
@@ -91,8 +106,15 @@ fn end(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
     }
 }
 
-const fn limits(connections_max: u32, header_timeout: Duration) -> Limits {
-    Limits { connections_max, header_timeout }
+fn limits(connections_max: u32, header_timeout: Duration) -> Limits {
+    let idle_timeout = header_timeout;
+    Limits {
+        connections_max,
+        connections_max_per_address: connections_max,
+        header_timeout,
+        idle_timeout,
+        ..Limits::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
