@@ -17,9 +17,13 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.expect("connected");
+        Self::over(TcpStream::connect(addr).await.expect("connected"))
+    }
+
+    /// One that uses a connection that stands.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, answer: vec![0; 4096] }
+        Self { stream, answer: vec![0; 512] }
     }
 
     /// Posts an event and waits until it is acknowledged.
@@ -61,8 +65,13 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts it in `folder`; `flow` is the part of its config that says which endpoints and routes there are.
     pub(crate) fn start(flow: &str, folder: tempfile::TempDir) -> Self {
+        Self::start_with("", flow, folder)
+    }
+
+    /// The same; `server` is what its config says of `[server]` besides.
+    pub(crate) fn start_with(server: &str, flow: &str, folder: tempfile::TempDir) -> Self {
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{server}[admin]\nlisten = \"127.0.0.1:0\"\n\
              [journal]\ndir = \"journal\"\n[sources.flyflow]\npreset = \"flyflow\"\n{flow}"
         );
         let path = folder.path().join("gateway.toml");
