@@ -83,8 +83,7 @@ impl Witness {
     /// Cuts the log somewhere, or has it turn to a new segment.
     fn cut(&mut self, log: &Log) -> io::Result<()> {
         if self.rng.bool() {
-            log.turn();
-            return Ok(());
+            return log.turn().map(drop).map_err(io::Error::other);
         }
         let places: Vec<Position> = self.kept.keys().copied().chain([log.end()]).collect();
         let to = places[self.rng.usize(..places.len())];

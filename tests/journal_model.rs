@@ -300,10 +300,11 @@ fn sweep(world: &mut World, journal: &EmbeddedJournal) {
     let small = Keep { bytes_max: Some(30_000), ..retention.default };
     retention.sources.insert(name("other"), small);
     let now = at(5000 + world.now_ms);
-    for _ in 0..world.below(60) {
+    for _ in 0..world.below(80) {
         match journal.sweep(&retention, now).unwrap() {
             Sweep::Idle => return,
             Sweep::Looked => {}
+            Sweep::Damaged(stretches) => panic!("nothing is damaged: {stretches:?}"),
             Sweep::Freed(bytes) => world.freed_bytes += bytes,
             Sweep::Change(change) => {
                 // What happens meanwhile to the events that are about to go must not be lost.

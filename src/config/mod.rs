@@ -178,7 +178,7 @@ impl Config {
         let (sources, keeps) = sources::read(&named.sources, journal.segment_bytes, keep);
         let egress = egress::read(&mut root, &Policy::default());
         let endpoints = endpoints::read(&named.endpoints, &egress, admin.listen);
-        let retention = retention::all(keep, keeps, &endpoints);
+        let retention = retention::all(keep, keeps, &sources, &endpoints);
         let (routes, warnings) = routes::read(&mut root, &named);
         root.done();
         Self {

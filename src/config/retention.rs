@@ -11,6 +11,7 @@ use super::scalar;
 use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
 use crate::core::retention::{Keep, Retention};
+use crate::core::source::{DedupRule, Source};
 
 /// How many log segments the bodies of one source must at least be allowed: less could not be kept to.
 const SEGMENTS_MIN: u64 = 2;
@@ -48,9 +49,11 @@ pub(super) fn keep(mut table: Table<'_>, default: Keep, segment_bytes: u64) -> K
 }
 
 /// All of it.
-pub(super) fn all(default: Keep, sources: BTreeMap<Name, Keep>, endpoints: &[Endpoint]) -> Retention {
+pub(super) fn all(default: Keep, keeps: BTreeMap<Name, Keep>, sources: &[Source], endpoints: &[Endpoint]) -> Retention {
     let endpoints: BTreeSet<Name> = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
-    Retention { default, sources, endpoints }
+    let with_window = sources.iter().filter(|source| source.dedup != DedupRule::Off);
+    let windows = with_window.map(|source| (source.name.clone(), source.dedup_window)).collect();
+    Retention { default, sources: keeps, endpoints, windows }
 }
 
 /// A number of days, a shorter span, or no end.

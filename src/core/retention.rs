@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::delivery::{Delivery, Reason};
-use crate::core::event::EventHead;
+use crate::core::event::{Dedup, EventHead};
+use crate::core::id::ReplayId;
 use crate::core::name::Name;
+use crate::core::replay::Replay;
 use crate::core::timestamp::{Timestamp, duration_millis};
 
 /// How long one source's events are kept. What is `None` has no end.
@@ -37,7 +39,12 @@ pub struct Retention {
     pub sources: BTreeMap<Name, Keep>,
     /// The endpoints there are. Deliveries to others are parked: nobody makes them.
     pub endpoints: BTreeSet<Name>,
+    /// For how long sources recognise duplicates now: events accepted under a shorter window are kept for this one.
+    pub windows: BTreeMap<Name, Duration>,
 }
+
+/// Most replays that have ended and are still known; beyond it the oldest are forgotten, whatever their age.
+pub const ENDED_REPLAYS_MAX: usize = 10_000;
 
 /// What is to be kept of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +139,30 @@ impl Retention {
         metadata || (has_payload && payload)
     }
 
+    /// When the fingerprint of an event stops making others duplicates.
+    #[must_use]
+    pub fn print_until(&self, source: &Name, received_at: Timestamp, dedup: Option<Dedup>) -> Timestamp {
+        let window = |dedup: Dedup| self.windows.get(source).map_or(dedup.window, |now| dedup.window.max(*now));
+        dedup.map_or(Timestamp::ZERO, |dedup| received_at.after(window(dedup)))
+    }
+
+    /// The replays that are to be forgotten, of `replays` in the order they were begun: those that have ended, and
+    /// were begun longer ago than metadata is kept or are too many.
+    pub fn replays_due<'a>(
+        &self,
+        replays: impl ExactSizeIterator<Item = &'a Replay> + Clone,
+        now: Timestamp,
+    ) -> Vec<ReplayId> {
+        let ended = || replays.clone().filter(|replay| replay.state.has_ended());
+        let metadata = self.default.metadata;
+        let is_old = |replay: &&Replay| metadata.is_some_and(|span| now >= replay.created_at.after(span));
+        let too_many =
+            if replays.len() > ENDED_REPLAYS_MAX { ended().count().saturating_sub(ENDED_REPLAYS_MAX) } else { 0 };
+        let old = replays.clone().take_while(is_old).filter(|replay| replay.state.has_ended());
+        let due: BTreeSet<ReplayId> = ended().take(too_many).chain(old).map(|replay| replay.id).collect();
+        due.into_iter().collect()
+    }
+
     /// When an event that is at rest loses its payload by its age; `None` if never.
     #[must_use]
     pub fn payload_until(&self, head: &EventHead, deliveries: &[Delivery]) -> Option<Timestamp> {
@@ -149,7 +180,9 @@ fn rest_of(head: &EventHead, deliveries: &[Delivery]) -> Timestamp {
 mod tests {
     use super::*;
     use crate::core::delivery::State;
+    use crate::core::event::Fingerprint;
     use crate::core::id::EventId;
+    use crate::core::replay::ReplayState;
 
     const DAY: u64 = 86_400_000;
 
@@ -165,7 +198,7 @@ mod tests {
     fn retention() -> Retention {
         let days = |days: u64| Some(Duration::from_millis(days * DAY));
         let default = Keep { payload: days(7), metadata: days(30), bytes_max: None };
-        Retention { default, sources: BTreeMap::new(), endpoints: BTreeSet::from([name("crm")]) }
+        Retention { default, endpoints: BTreeSet::from([name("crm")]), ..Retention::default() }
     }
 
     fn head() -> EventHead {
@@ -289,5 +322,36 @@ mod tests {
         let only_one = Retention { sources: BTreeMap::from([(name("flyflow"), own)]), ..Retention::default() };
         assert_eq!(only_one.judge(&head(), &[], Timestamp::ZERO, false, day(100)).kept, Kept::Head);
         assert_eq!(only_one.of(&name("other")), Keep::default());
+    }
+
+    #[test]
+    fn a_window_that_was_lengthened_counts_for_events_of_before() {
+        let (source, window) = (name("flyflow"), Duration::from_secs(3600));
+        let dedup = Some(Dedup { fingerprint: Fingerprint([7; 16]), window });
+        let until = |now: Option<u64>| {
+            let windows = now.map(|hours| (source.clone(), hours as u32 * window)).into_iter().collect();
+            Retention { windows, ..Retention::default() }.print_until(&source, day(1), dedup)
+        };
+        let hours = |hours: u64| Timestamp::from_millis(DAY + hours * DAY / 24);
+        assert_eq!([None, Some(0), Some(1), Some(3)].map(until), [1, 1, 1, 3].map(hours));
+        assert_eq!(Retention::default().print_until(&source, day(1), None), Timestamp::ZERO);
+    }
+
+    #[test]
+    fn replays_that_have_ended_are_forgotten_by_age_and_by_number() {
+        let replay = |n: u64, state| {
+            let id = ReplayId::from_u128(u128::from(n) + 1);
+            let replay = Replay::new(id, day(100 + n / 5000), crate::core::filter::Filter::default());
+            Replay { state, ..replay }
+        };
+        let state = |n: u64| if n.is_multiple_of(2) { ReplayState::Running } else { ReplayState::Completed };
+        let few: Vec<Replay> = (0..10).map(|n| replay(n, state(n))).collect();
+        let due = |all: &[Replay], retention: &Retention, today| retention.replays_due(all.iter(), day(today)).len();
+        assert_eq!([129, 130].map(|today| due(&few, &retention(), today)), [0, 5]);
+        assert_eq!(due(&few, &Retention::default(), 10_000), 0);
+        let many: Vec<Replay> = (0..24_000).map(|n| replay(n, state(n))).collect();
+        assert_eq!(due(&many, &Retention::default(), 100), 2000);
+        assert_eq!(due(&many, &retention(), 131), 5000);
+        assert_eq!(Retention::default().replays_due(many.iter(), day(100)).first(), Some(&many[1].id), "the oldest");
     }
 }

@@ -8,6 +8,7 @@
 //! operators' requests) waits and is tried again: an outcome must not be lost. When the journal fails,
 //! everyone is told and the engine's health says so; nothing is committed any more.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +69,8 @@ pub struct Writer {
     ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
     changes: Vec<Change>,
     waiting: Vec<Waiting>,
+    /// What retention wants. Each is a group by itself: for it no ballast is given up, and nobody waits for its bytes.
+    retains: VecDeque<(Change, CommitReply)>,
     /// Why the journal failed, if it did: what it holds is unknown, and it is not asked again.
     failed: Option<JournalError>,
     /// How many the last group answered, and how many requests came since while the thread lingered.
@@ -96,6 +99,7 @@ impl Committer {
             ids: Arc::clone(&ids),
             changes: Vec::new(),
             waiting: Vec::new(),
+            retains: VecDeque::new(),
             failed: None,
             answered: 0,
             came_again: 0,
@@ -168,8 +172,7 @@ impl Committer {
 impl Writer {
     /// Takes what waits into the group at hand, until that has so many. Waits for nothing.
     pub fn take_waiting(&mut self, at_most: usize) {
-        while self.changes.len() < at_most
-            && !self.is_closed()
+        while self.gathered() < at_most
             && let Ok(request) = self.requests.try_recv()
         {
             self.add(request);
@@ -179,17 +182,15 @@ impl Writer {
     /// How many changes the group at hand has: on a full disk some may be left over.
     #[must_use]
     pub fn gathered(&self) -> usize {
-        self.changes.len()
+        self.changes.len() + self.retains.len()
     }
 
     fn run(&mut self) {
-        while !self.stopping || !self.changes.is_empty() {
+        while !self.stopping || self.gathered() > 0 {
             if !self.gather() {
                 return;
             }
-            if !self.changes.is_empty() {
-                self.commit();
-            }
+            self.commit();
         }
     }
 
@@ -208,7 +209,7 @@ impl Writer {
         let mut bytes = 0;
         while let Some(request) = next {
             bytes += self.add(request);
-            let has_room = self.changes.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX && !self.is_closed();
+            let has_room = self.changes.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX;
             next = if has_room { self.next_of_group() } else { None };
         }
         true
@@ -238,11 +239,6 @@ impl Writer {
         None
     }
 
-    /// Whether the group at hand takes nothing more: retention is the last of its batch.
-    fn is_closed(&self) -> bool {
-        matches!(self.changes.last(), Some(Change::Retain(_)))
-    }
-
     fn add(&mut self, request: Request) -> usize {
         match request {
             Request::Accept { draft, received_at, reply, _slot } => {
@@ -257,6 +253,10 @@ impl Writer {
                 self.waiting.push(Waiting::Accept(event, reply, _slot));
                 bytes
             }
+            Request::Commit { change: change @ Change::Retain(_), reply } => {
+                self.retains.push_back((change, reply));
+                0
+            }
             Request::Commit { change, reply } => {
                 self.changes.push(change);
                 self.waiting.push(Waiting::Commit(reply));
@@ -269,8 +269,29 @@ impl Writer {
         }
     }
 
-    /// Commits the group at hand and answers everyone in it.
+    /// Commits the group at hand and answers everyone in it; then what retention wants, if anything.
     pub fn commit(&mut self) {
+        if !self.changes.is_empty() {
+            self.commit_group();
+        }
+        while let Some((change, reply)) = self.retains.pop_front() {
+            if let Some(error) = self.failed.clone() {
+                reply(Err(error));
+                continue;
+            }
+            match self.journal.commit(&[change]) {
+                Ok(receipts) => reply(receipts.into_iter().next().ok_or(JournalError::Closed)),
+                // Retention looks again.
+                Err(error @ JournalError::Full(_)) => reply(Err(error)),
+                Err(error) => {
+                    reply(Err(error.clone()));
+                    self.fail(error);
+                }
+            }
+        }
+    }
+
+    fn commit_group(&mut self) {
         assert_eq!(self.changes.len(), self.waiting.len(), "every change has someone who waits for it");
         if let Some(error) = self.failed.clone() {
             return self.refuse(&error);
@@ -327,11 +348,8 @@ impl Writer {
                     drop(slot);
                     let _heard = reply.send(Err(JournalError::Full(why.to_owned()))).is_ok();
                 }
-                // At the end nobody waits for room: what is not committed is done again after the restart. Nor does
-                // retention, which looks again.
-                Waiting::Commit(reply) if self.stopping || matches!(change, Change::Retain(_)) => {
-                    reply(Err(JournalError::Full(why.to_owned())))
-                }
+                // At the end nobody waits for room: what is not committed is done again after the restart.
+                Waiting::Commit(reply) if self.stopping => reply(Err(JournalError::Full(why.to_owned()))),
                 Waiting::Commit(reply) => {
                     self.changes.push(change);
                     self.waiting.push(Waiting::Commit(reply));

@@ -98,6 +98,16 @@ impl Task {
         match sweep {
             Sweep::Change(change) => drop(self.committer.commit(change).await?),
             Sweep::Looked => {}
+            Sweep::Damaged(stretches) => {
+                let bytes: u64 = stretches.iter().map(|(_, len)| len).sum();
+                let at: Vec<u64> = stretches.iter().map(|(at, _)| at.0).collect();
+                tracing::warn!(
+                    bytes,
+                    ?at,
+                    "a part of the log that retention is about to remove is damaged: what the index has of the events \
+                     there is kept without their bodies, the rest is lost; `backstop journal stats` counts it"
+                );
+            }
             Sweep::Freed(bytes) => {
                 freed_bytes.fetch_add(bytes, Ordering::Relaxed);
                 tracing::info!(bytes, "retention has given back a part of the log");

@@ -311,7 +311,11 @@ impl Counters {
                 None => count(self.endpoints.entry(slot.endpoint.clone()).or_default()),
             }
             if let Some(replay) = slot.replay {
-                count(self.replays.entry(replay).or_default());
+                let tally = self.replays.entry(replay).or_default();
+                count(tally);
+                if *tally == Tally::default() {
+                    self.replays.remove(&replay);
+                }
             }
         });
     }
@@ -337,6 +341,8 @@ impl Counters {
         self.accepted = of(self.accepted, other.accepted);
         self.unrouted = of(self.unrouted, other.unrouted);
         self.dropped = of(self.dropped, other.dropped);
+        self.damaged = of(self.damaged, other.damaged);
+        self.damaged_bytes = of(self.damaged_bytes, other.damaged_bytes);
         let merged = |mine: Tally, other: &Tally| {
             let (fields, others) = (mine.fields(), other.fields());
             Tally::of_fields(std::array::from_fn(|at| {

@@ -52,6 +52,8 @@ pub(crate) trait Apply {
     fn forget(&mut self, id: EventId, place: Position) -> Result<(), Self::Error>;
     /// What is left of all that was let go of.
     fn remain(&mut self, remains: &Remains);
+    /// Forgets a replay, and what its deliveries came to as far as they are gone.
+    fn forget_replay(&mut self, id: ReplayId);
     /// This id was in use.
     fn note_id(&mut self, id: u128);
 }

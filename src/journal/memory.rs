@@ -12,7 +12,7 @@ use super::ledger::{self, Apply, Lookup};
 use super::log::Position;
 use super::record::Record;
 use super::record::retained::{Carried, Remains};
-use super::retention::{Payload, Retain, RetainItem, STEP_EVENTS_MAX, Sweep, print_until, sources_over};
+use super::retention::{Payload, Retain, RetainItem, STEP_EVENTS_MAX, Sweep, sources_over};
 use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt, query};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
@@ -135,6 +135,10 @@ impl Apply for State {
     fn remain(&mut self, remains: &Remains) {
         self.remains.raise(remains);
     }
+    fn forget_replay(&mut self, id: ReplayId) {
+        self.replays.remove(&id);
+        self.remains.counters.replays.remove(&id);
+    }
     fn note_id(&mut self, id: u128) {
         self.last_id = self.last_id.max(id);
     }
@@ -254,13 +258,17 @@ impl Journal for MemoryJournal {
 
     fn sweep(&self, retention: &Retention, now: Timestamp) -> Result<Sweep, JournalError> {
         let state = self.state();
+        let replays = retention.replays_due(state.replays.values(), now);
+        if !replays.is_empty() {
+            return Ok(Sweep::Change(Change::Retain(Box::new(Retain { replays, ..Retain::default() }))));
+        }
         let mut counters = Counters::default();
         state.entries.values().for_each(|entry| counters.add(entry, Sign::Plus));
         let over = sources_over(retention, &counters);
         let judged = state.entries.values().filter_map(|entry| {
             let (id, seen) = (entry.head.id, entry.view());
             let dedup = state.dedups.get(&id).copied();
-            let until = print_until(entry.head.received_at, dedup);
+            let until = retention.print_until(&entry.head.source, entry.head.received_at, dedup);
             let is_over = over.contains(&entry.head.source);
             let verdict = retention.judge(&seen.head, &seen.deliveries, until, is_over, now);
             let nothing_to_do = match verdict.kept {
@@ -269,14 +277,14 @@ impl Journal for MemoryJournal {
                 Kept::Nothing => false,
             };
             let payload = if verdict.kept == Kept::Whole { state.payload(id, seen.deliveries.len()) } else { None };
-            (!nothing_to_do).then_some(RetainItem { seen, verdict, at: now, dedup, payload })
+            (!nothing_to_do).then_some(RetainItem { seen, verdict, at: now, dedup, payload, is_damaged: false })
         });
         // One at a time where a source has too much: the next may fit.
         let items: Vec<RetainItem> = judged.take(if over.is_empty() { STEP_EVENTS_MAX } else { 1 }).collect();
         if items.is_empty() {
             return Ok(Sweep::Idle);
         }
-        Ok(Sweep::Change(Change::Retain(Box::new(Retain { items, cut: None }))))
+        Ok(Sweep::Change(Change::Retain(Box::new(Retain { items, ..Retain::default() }))))
     }
 
     fn close(&self) -> Result<(), JournalError> {

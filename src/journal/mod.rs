@@ -55,7 +55,8 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// A batch settles a delivery at most once: the next attempt begins when the one before it is stored.
     ///
-    /// On [`JournalError::Full`] nothing was stored and a later call may succeed. Any other error is
+    /// On [`JournalError::Full`] nothing was stored and a later call may succeed; a batch with a [`Change::Retain`]
+    /// is refused so before room is spent on it that is kept for outcomes. Any other error is
     /// final for this process: what was stored is unknown until the journal is opened again.
     fn commit(&self, changes: &[Change]) -> Result<Vec<Receipt>, JournalError>;
 
@@ -283,6 +284,10 @@ pub struct Counters {
     pub unrouted: u64,
     /// Of those accepted, let go of by retention. They stay in every other count.
     pub dropped: u64,
+    /// Damaged stretches of the journal that retention has removed with the rest.
+    pub damaged: u64,
+    /// How many bytes they had.
+    pub damaged_bytes: u64,
     /// By endpoint.
     pub endpoints: BTreeMap<Name, Tally>,
     /// Of the deliveries that replays made: by replay.

@@ -131,6 +131,13 @@ pub struct ReplayAdvanced {
 }
 
 impl Record {
+    /// How many bytes it has.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
+        bytes.len()
+    }
+
     /// Appends the record's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.byte(self.version());
@@ -200,6 +207,7 @@ impl Record {
             Self::Settled { .. } => SETTLED_VERSION,
             Self::ReplayOpened(_) => replay::VERSION,
             Self::ReplayAdvanced(_) => replay::ADVANCE_VERSION,
+            Self::Retained(retained) => retained.version(),
             _ => VERSION,
         }
     }
@@ -213,6 +221,7 @@ impl Record {
             3 => SETTLED_VERSION,
             6 => replay::VERSION,
             7 => replay::ADVANCE_VERSION,
+            20 => retained::VERSION,
             _ => VERSION,
         };
         if !(VERSION..=newest).contains(&version) {
@@ -236,7 +245,7 @@ impl Record {
             8 => Self::ReplayCancelled { id: from.replay()?, at: from.time()? },
             10 => Self::ReplayTurned { id: from.replay()?, turn: replay::decode_turn(from)?, at: from.time()? },
             9 => Self::Stood { endpoint: from.name()?, standing: decode_standing(from)? },
-            20 => Self::Retained(retained::decode(from)?),
+            20 => Self::Retained(retained::decode(from, version)?),
             _ => return None,
         };
         from.is_empty().then_some(record)

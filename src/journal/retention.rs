@@ -35,6 +35,8 @@ pub enum Sweep {
     Change(Change),
     /// It has looked at something, and there is more to look at.
     Looked,
+    /// These stretches of what is about to go are damaged: what the index still has of it is kept, without payloads.
+    Damaged(Vec<(Position, u64)>),
     /// So many bytes of the log were given back.
     Freed(u64),
     /// Nothing is due, or nothing that pays.
@@ -46,8 +48,21 @@ pub enum Sweep {
 pub struct Retain {
     /// What is to become of events.
     pub items: Vec<RetainItem>,
+    /// What else stands in a part of the log that is to go.
+    pub noted: Noted,
+    /// Replays that have ended and are to be forgotten.
+    pub replays: Vec<ReplayId>,
     /// Set once nothing else stands in a part of the log that is to go.
     pub cut: Option<Cut>,
+}
+
+/// What is no event and is written again as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Replays.
+    pub replays: BTreeSet<ReplayId>,
+    /// Endpoints, by how they stand.
+    pub standings: BTreeSet<Name>,
 }
 
 /// What is to become of one event.
@@ -63,6 +78,8 @@ pub struct RetainItem {
     pub dedup: Option<Dedup>,
     /// Its payload, if that is kept and has to be written again.
     pub payload: Option<Payload>,
+    /// Whether its record is damaged: its payload is lost, whatever was judged.
+    pub is_damaged: bool,
 }
 
 /// The last word before a part of the log goes.
@@ -70,24 +87,22 @@ pub struct RetainItem {
 pub struct Cut {
     /// Where the rest begins.
     pub up_to: Position,
-    /// Replays that were noted in that part.
-    pub replays: BTreeSet<ReplayId>,
-    /// Endpoints whose standing was noted in that part.
-    pub standings: BTreeSet<Name>,
+    /// Damaged stretches of that part.
+    pub damaged: Vec<(Position, u64)>,
 }
 
-/// Sources that take up more than they may, and have something at rest to let go of.
+/// Of what a source may take up, this part may be at rest even if deliveries still to be made take up all of it:
+/// what waits cannot go, and to look for little beside it would be to write all of it again and again.
+const REST_PART: u64 = 8;
+
+/// Sources that take up more than they may, and have enough at rest to let go of.
 pub(crate) fn sources_over(retention: &Retention, counters: &Counters) -> BTreeSet<Name> {
     let over = counters.sources.iter().filter(|(source, held)| {
-        let is_over = retention.of(source).bytes_max.is_some_and(|max| held.bytes > max);
-        is_over && held.bytes > held.live_bytes
+        let at_rest = held.bytes.saturating_sub(held.live_bytes);
+        let may_rest = |max: u64| max.saturating_sub(held.live_bytes).max(max / REST_PART);
+        retention.of(source).bytes_max.is_some_and(|max| at_rest > may_rest(max))
     });
     over.map(|(source, _)| source.clone()).collect()
-}
-
-/// When a fingerprint stops making others duplicates.
-pub(crate) fn print_until(received_at: Timestamp, dedup: Option<Dedup>) -> Timestamp {
-    dedup.map_or(Timestamp::ZERO, |dedup| received_at.after(dedup.window))
 }
 
 /// What the slice comes to now.
@@ -97,53 +112,79 @@ pub(crate) fn decide<L: Lookup>(retain: &Retain, look: &mut L) -> Decided<L::Err
     let (mut endpoints, mut replays) = (BTreeSet::new(), BTreeSet::new());
     for item in &retain.items {
         let Some(entry) = look.entry(item.seen.head.id)? else { continue };
-        if entry.view() != item.seen {
-            continue;
-        }
-        match carried(item, entry) {
-            Some(carried) => retained.carried.push(carried),
-            None if entry.is_settled() => {
+        match fate(item, entry) {
+            Fate::Left => {}
+            Fate::Carried(carried) => retained.carried.push(*carried),
+            Fate::Forgotten => {
                 dropped.add_dropped(entry);
                 endpoints.extend(entry.slots.iter().map(|slot| slot.endpoint.clone()));
                 replays.extend(entry.slots.iter().filter_map(|slot| slot.replay));
                 retained.forgotten.push(entry.head.id);
             }
-            None => {}
         }
+    }
+    for replay in &retain.noted.replays {
+        retained.again.extend(look.replay(*replay)?.cloned().map(|replay| Record::ReplayOpened(replay.into())));
+    }
+    for endpoint in &retain.noted.standings {
+        let stood = |standing| Record::Stood { endpoint: endpoint.clone(), standing };
+        retained.again.extend(look.standing(endpoint).map(stood));
+    }
+    for id in &retain.replays {
+        retained.forgotten_replays.extend(look.replay(*id)?.filter(|it| it.state.has_ended()).map(|it| it.id));
     }
     let mut up_to = Position::NONE;
     if let Some(cut) = &retain.cut {
         up_to = cut.up_to;
-        for replay in &cut.replays {
-            retained.again.extend(look.replay(*replay)?.cloned().map(|replay| Record::ReplayOpened(replay.into())));
-        }
-        for endpoint in &cut.standings {
-            let stood = |standing| Record::Stood { endpoint: endpoint.clone(), standing };
-            retained.again.extend(look.standing(endpoint).map(stood));
-        }
+        dropped.damaged += cut.damaged.len() as u64;
+        dropped.damaged_bytes += cut.damaged.iter().map(|(_, len)| len).sum::<u64>();
         retained.last_id = look.last_id();
-    } else if retained.forgotten.is_empty() && retained.carried.is_empty() {
+    } else if retained == Retained::default() {
         return Ok((Receipt::Stale, None));
     } else {
         dropped.endpoints.retain(|endpoint, _| endpoints.contains(endpoint));
         dropped.replays.retain(|replay, _| replays.contains(replay));
     }
+    // A replay that is forgotten leaves no counts behind.
+    for id in &replays {
+        if retained.forgotten_replays.contains(id) || look.replay(*id)?.is_none() {
+            dropped.replays.remove(id);
+        }
+    }
     retained.remains = Remains { counters: dropped, up_to };
     Ok((Receipt::Done, Some(Record::Retained(retained))))
 }
 
-/// The event as it is written again; `None` if nothing of it is kept.
-fn carried(item: &RetainItem, entry: &Entry) -> Option<Carried> {
+/// What a proposal for one event comes to.
+enum Fate {
+    /// It stays as it is, where it is.
+    Left,
+    Forgotten,
+    Carried(Box<Carried>),
+}
+
+fn fate(item: &RetainItem, entry: &Entry) -> Fate {
+    if entry.view() != item.seen {
+        return Fate::Left;
+    }
+    let has_payload = entry.has_payload && !item.is_damaged;
     let mut entry = entry.clone();
     item.verdict.expired.iter().for_each(|slot| entry.expire(*slot, item.at, Position::NONE));
-    let must_be_whole = !entry.is_settled() && entry.has_payload;
-    let kept = match item.verdict.kept {
-        // A mistake of the proposal must not cost a delivery.
-        Kept::Head | Kept::Nothing if must_be_whole => return None,
-        kept => kept,
+    let kept = item.verdict.kept;
+    // A mistake of the proposal must not cost a delivery, nor a payload that is to be kept.
+    let is_mistaken = match kept {
+        Kept::Whole => has_payload && item.payload.is_none(),
+        Kept::Head => has_payload && !entry.is_settled(),
+        Kept::Nothing => !entry.is_settled() || !item.verdict.expired.is_empty(),
     };
-    let payload = item.payload.clone().filter(|_| kept == Kept::Whole);
-    (kept != Kept::Nothing).then(|| Carried::new(&entry, item.dedup, payload))
+    match kept {
+        _ if is_mistaken => Fate::Left,
+        Kept::Nothing => Fate::Forgotten,
+        Kept::Head | Kept::Whole => {
+            let payload = item.payload.clone().filter(|_| kept == Kept::Whole && has_payload);
+            Fate::Carried(Box::new(Carried::new(&entry, item.dedup, payload)))
+        }
+    }
 }
 
 /// Brings a record of it in.
@@ -159,5 +200,6 @@ pub(crate) fn apply<A: Apply>(retained: &Retained, place: Position, to: &mut A) 
     }
     to.note_id(retained.last_id);
     to.remain(&retained.remains);
+    retained.forgotten_replays.iter().for_each(|id| to.forget_replay(*id));
     Ok(())
 }

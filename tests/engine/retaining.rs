@@ -1,6 +1,5 @@
 //! Retention in a running engine: what is at rest goes, what is not stays, and nobody can replay what is gone.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop::core::name::Name;
@@ -16,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn retention() -> Retention {
     let default = Keep { payload: Some(HOUR), metadata: Some(24 * HOUR), bytes_max: None };
     let endpoints = ["crm", "bill"].map(|endpoint| Name::new(endpoint).unwrap()).into();
-    Retention { default, sources: BTreeMap::new(), endpoints }
+    Retention { default, endpoints, ..Retention::default() }
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use backstop::core::delivery::{Reason, State, Step};
 use backstop::core::event::{Draft, Event};
 use backstop::core::filter::Filter;
 use backstop::core::id::EventId;
-use backstop::core::replay::{Replay, ReplayState};
+use backstop::core::replay::{Hold, Replay, ReplayState, Skipped, Turn};
 use backstop::core::retention::{Kept, Retention, Verdict};
 use backstop::journal::retention::{Retain, RetainItem};
-use backstop::journal::{Change, Receipt};
+use backstop::journal::{Advance, Change, Receipt};
 
 use super::support::{self, Maker, accept, all_events, at, dedup, name, retention, settle, sweep};
 use super::{Bench, audited, commit, on_each, put, redeliver};
@@ -142,8 +142,8 @@ fn whatever_is_proposed_a_live_delivery_and_a_changed_event_are_left_alone() {
         put(bench, &live);
         let propose = |seen, kept| {
             let verdict = Verdict { kept, expired: Vec::new() };
-            let item = RetainItem { seen, verdict, at: at(9), dedup: None, payload: None };
-            Change::Retain(Box::new(Retain { items: vec![item], cut: None }))
+            let item = RetainItem { seen, verdict, at: at(9), dedup: None, payload: None, is_damaged: false };
+            Change::Retain(Box::new(Retain { items: vec![item], ..Retain::default() }))
         };
         let seen = bench.journal().entry(live.id).unwrap().unwrap();
         for kept in [Kept::Head, Kept::Nothing] {
@@ -198,8 +198,8 @@ fn standings_replays_and_duplicates_outlive_the_log_they_were_noted_in() {
         put(bench, &long);
         assert_eq!(commit(bench, settle(long.id.delivery(0), 1, Step::Succeed, at(3))), Receipt::Done);
         fill(bench, &mut maker);
-        let cancel = Change::CancelReplay { id: replay.id, at: at(5) };
-        assert_eq!(commit(bench, cancel), Receipt::Done);
+        let pause = Change::TurnReplay { id: replay.id, turn: Turn::Pause(Hold::Failures), at: at(5) };
+        assert_eq!(commit(bench, pause), Receipt::Done);
         sweep(bench.journal(), &policy(), at(60_000_000));
         let mut again = maker.event(at(60_000_000), &["crm"]);
         again.draft.dedup = dedup(200, 3_600_000_000);
@@ -207,7 +207,8 @@ fn standings_replays_and_duplicates_outlive_the_log_they_were_noted_in() {
             assert!(audited(bench).dropped > 10);
             assert_eq!(bench.journal().standing(&name("crm")).circuit, standing.circuit);
             let replays = bench.journal().replays().unwrap();
-            assert_eq!(replays, [Replay { state: ReplayState::Cancelled, ..replay.clone() }]);
+            let held = Some(Hold::Failures);
+            assert_eq!(replays, [Replay { state: ReplayState::Paused, hold: held, ..replay.clone() }]);
             assert_eq!(commit(bench, accept(&again)), Receipt::Duplicate(long.id));
             assert!(!bench.journal().entry(long.id).unwrap().unwrap().has_payload);
         });
@@ -247,5 +248,48 @@ fn nothing_goes_without_a_rule() {
         assert_eq!(sweep(bench.journal(), &Retention::default(), at(u64::MAX / 4)), 0);
         assert_eq!(audited(bench).dropped, 0);
         assert_eq!(bench.journal().event(known[0].id).unwrap(), Some(Arc::new(known[0].clone())));
+    });
+}
+
+#[test]
+fn replays_that_have_ended_are_forgotten_with_their_counts_and_those_that_run_stay() {
+    on_each(|bench| {
+        let mut maker = Maker::new(67);
+        let event = maker.event(at(0), &["crm"]);
+        put(bench, &event);
+        let replays: Vec<Replay> =
+            (0..3).map(|n| support::replay(maker.replay_id(at(n)), at(n), Filter::default(), None)).collect();
+        for replay in &replays {
+            assert_eq!(commit(bench, Change::OpenReplay(Box::new(replay.clone()))), Receipt::Done);
+        }
+        let advance = Advance {
+            id: replays[0].id,
+            cursor: Some(event.id.delivery(0)),
+            items: vec![(event.id, name("billing"))],
+            skipped: Skipped::default(),
+            at: at(5),
+            finished: true,
+        };
+        let made = Receipt::Made(vec![(event.id.delivery(1), name("billing"))]);
+        assert_eq!(commit(bench, Change::AdvanceReplay(advance)), made);
+        assert_eq!(commit(bench, Change::CancelReplay { id: replays[1].id, at: at(5) }), Receipt::Done);
+        for slot in 0..2 {
+            let done = settle(event.id.delivery(slot), 1, Step::Succeed, at(9));
+            assert_eq!(commit(bench, done), Receipt::Done);
+        }
+        sweep(bench.journal(), &policy(), at(9_000_000));
+        assert_eq!(bench.journal().replays().unwrap().len(), 3, "nothing is due yet");
+        sweep(bench.journal(), &policy(), at(11_000_000));
+        through_everything(bench, |bench| {
+            assert_eq!(bench.journal().replays().unwrap(), replays[2..]);
+            audited(bench);
+        });
+        fill(bench, &mut maker);
+        sweep(bench.journal(), &policy(), at(90_000_000));
+        through_everything(bench, |bench| {
+            assert_eq!(bench.journal().entry(event.id).unwrap(), None);
+            assert_eq!(bench.journal().replays().unwrap(), replays[2..]);
+            assert!(!audited(bench).replays.contains_key(&replays[0].id), "nobody asks for that any more");
+        });
     });
 }

@@ -216,7 +216,7 @@ pub fn sweep(journal: &dyn Journal, retention: &Retention, now: Timestamp) -> u6
     loop {
         match journal.sweep(retention, now).unwrap() {
             Sweep::Change(change) => assert_eq!(journal.commit(&[change]).unwrap(), [Receipt::Done]),
-            Sweep::Looked => {}
+            Sweep::Looked | Sweep::Damaged(_) => {}
             Sweep::Freed(bytes) => freed_bytes += bytes,
             Sweep::Idle => return freed_bytes,
         }

@@ -47,7 +47,7 @@ impl Config {
         server.write(&mut toml);
         admin.write(&mut toml);
         journal.write(&mut toml);
-        let Retention { default, sources: keeps, endpoints: _ } = retention;
+        let Retention { default, sources: keeps, endpoints: _, windows: _ } = retention;
         toml.table("retention").lines(keep(default));
         delivery.write(&mut toml);
         toml.table("egress").lines(policy(egress));

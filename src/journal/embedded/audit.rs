@@ -17,6 +17,7 @@
 //! Absent: the tags by which keys and fingerprints are found, and how endpoints stand.
 
 mod carried;
+mod missing;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -35,6 +36,7 @@ use crate::journal::record::Record;
 use crate::journal::record::retained::Remains;
 use crate::journal::sled::Among;
 use crate::journal::{Counters, JournalError, Settlement, Tally};
+use missing::{Missing, Speaks};
 
 /// Entries kept while walking along the log: most records speak of an event that the log spoke of just before.
 const RECENT_MAX: usize = 4096;
@@ -42,51 +44,49 @@ const RECENT_MAX: usize = 4096;
 const CHECK_EVERY: u64 = 1024;
 
 pub(super) fn audit(inner: &Inner, span: Span) -> Result<Audit, JournalError> {
+    audit_within(inner, span, missing::NOTES_MAX)
+}
+
+/// Remembers at most so many records of what seems to be missing at a time.
+fn audit_within(inner: &Inner, span: Span, notes_max: usize) -> Result<Audit, JournalError> {
     let _one_at_a_time = inner.auditing.lock().unwrap_or_else(PoisonError::into_inner);
-    let (end, totals, dropped, marks) = {
+    let (moment, totals, dropped) = {
         // Whatever retention has just committed is part of it.
         let _no_commit = inner.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let overlay = inner.overlay();
-        (overlay.applied(), overlay.kept().clone(), overlay.remains().counters.clone(), overlay.marks().clone())
+        let moment = Moment { end: overlay.applied(), marks: overlay.marks().clone() };
+        (moment, overlay.kept().clone(), overlay.remains().counters.clone())
     };
-    let mut auditor = Auditor {
-        inner,
-        span,
-        bounds: span.id_bounds(),
-        end,
-        marks,
-        audit: Audit::default(),
-        told: Counters::default(),
-        remains_told: Remains::default(),
-        missing: BTreeMap::new(),
-        claimed: Claims::default(),
-        confirmed: Claims::default(),
-        gaps: Vec::new(),
-        recent: Recent::default(),
-    };
+    let mut auditor = Auditor::new(inner, span, moment);
+    auditor.missing = Missing::new(EventId::MIN, notes_max);
     auditor.walk_log()?;
     auditor.walk_entries()?;
     if auditor.claimed != auditor.confirmed {
         auditor.look_claims_up()?;
     }
-    Ok(auditor.conclude(totals, &dropped))
+    auditor.conclude(totals, &dropped)
+}
+
+/// What an audit is of.
+#[derive(Clone)]
+struct Moment {
+    /// Records before this are in the audit.
+    end: Position,
+    /// Up to which event no endpoint has a first attempt before it.
+    marks: BTreeMap<Name, EventId>,
 }
 
 struct Auditor<'a> {
     inner: &'a Inner,
     span: Span,
     bounds: (EventId, EventId),
-    /// Records before this are in the audit.
-    end: Position,
-    /// Up to which event no endpoint has a first attempt before it.
-    marks: BTreeMap<Name, EventId>,
+    moment: Moment,
     audit: Audit,
     /// What the log tells.
     told: Counters,
     /// What it tells of the events that were let go of.
     remains_told: Remains,
-    /// Events that it speaks of and the index does not have; they may turn out to have been let go of.
-    missing: BTreeMap<EventId, Vec<(Subject, String)>>,
+    missing: Missing,
     claimed: Claims,
     confirmed: Claims,
     /// Stretches of the log that hold no record.
@@ -110,9 +110,28 @@ struct Recent {
     order: VecDeque<EventId>,
 }
 
+impl<'a> Auditor<'a> {
+    fn new(inner: &'a Inner, span: Span, moment: Moment) -> Self {
+        Self {
+            inner,
+            span,
+            bounds: span.id_bounds(),
+            moment,
+            audit: Audit::default(),
+            told: Counters::default(),
+            remains_told: Remains::default(),
+            missing: Missing::new(EventId::MIN, missing::NOTES_MAX),
+            claimed: Claims::default(),
+            confirmed: Claims::default(),
+            gaps: Vec::new(),
+            recent: Recent::default(),
+        }
+    }
+}
+
 impl Auditor<'_> {
     fn walk_log(&mut self) -> Result<(), JournalError> {
-        self.inner.log.walk(self.end, |found| match found {
+        self.inner.log.walk(self.moment.end, |found| match found {
             Found::Gap { position, len } => {
                 self.gaps.push((Position(position), len));
                 Ok(())
@@ -146,8 +165,7 @@ impl Auditor<'_> {
             }
             Record::ReplayOpened(replay) => {
                 if self.inner.overlay().replay(replay.id).is_none() {
-                    let detail = format!("its record is at {}, the index does not have it", place.0);
-                    self.audit.note(What::Missing, Some(Subject::Replay(replay.id)), None, detail);
+                    self.note_missing_replay(replay.id, place);
                 }
             }
             Record::Retained(retained) => self.retained(place, retained)?,
@@ -164,8 +182,7 @@ impl Auditor<'_> {
         let entry = self.entry(event.id)?;
         let at = place.0;
         let Some(entry) = entry else {
-            let detail = format!("its record is at {at}, the index does not have it");
-            self.note_missing(event.id, Subject::Event(event.id), detail);
+            self.note_missing(event.id, None, place, Speaks::Accepts);
             return Ok(());
         };
         if self.is_superseded(&entry, place)? {
@@ -277,8 +294,7 @@ impl Auditor<'_> {
         }
         let slot = entry.and_then(|entry| entry.slot(id.slot).cloned());
         if slot.is_none() {
-            let detail = format!("the record at {} speaks of it, the index does not have it", place.0);
-            self.note_missing(id.event, Subject::Delivery(id), detail);
+            self.note_missing(id.event, Some(id.slot), place, Speaks::Changes);
         }
         Ok(slot)
     }
@@ -298,7 +314,7 @@ impl Auditor<'_> {
 
     /// The entry without what has happened since the end.
     fn taken_back(&self, mut entry: Entry) -> Result<Entry, JournalError> {
-        let end = self.end;
+        let end = self.moment.end;
         entry.slots.retain(|slot| slot.made_by < end);
         for (index, slot) in entry.slots.iter_mut().enumerate() {
             if slot.last_place < end && slot.ended_by < end {
@@ -327,7 +343,7 @@ impl Auditor<'_> {
                 self.inner.check()?;
             }
             let entry = entry?;
-            if entry.place >= self.end || !self.span.admits(entry.head.received_at) {
+            if entry.place >= self.moment.end || !self.span.admits(entry.head.received_at) {
                 continue;
             }
             self.find(&entry)?;
@@ -349,8 +365,9 @@ impl Auditor<'_> {
 
     /// Whether what waits of an entry, as it is now, is where it is looked for.
     fn find(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        let before_mark =
-            |slot: &Slot| slot.is_fresh() && self.marks.get(&slot.endpoint).is_some_and(|mark| entry.head.id <= *mark);
+        let before_mark = |slot: &Slot| {
+            slot.is_fresh() && self.moment.marks.get(&slot.endpoint).is_some_and(|mark| entry.head.id <= *mark)
+        };
         let passed: Vec<DeliveryId> =
             deliveries(entry).filter(|(_, slot)| before_mark(slot)).map(|(id, _)| id).collect();
         for id in passed {
@@ -388,7 +405,7 @@ impl Auditor<'_> {
     fn look_claims_up(&mut self) -> Result<(), JournalError> {
         for entry in self.inner.entries(&Among::All, self.bounds, false)? {
             let entry = entry?;
-            if entry.place >= self.end || !self.span.admits(entry.head.received_at) {
+            if entry.place >= self.moment.end || !self.span.admits(entry.head.received_at) {
                 continue;
             }
             let id = entry.head.id;
@@ -455,8 +472,8 @@ impl Auditor<'_> {
     }
 
     /// Holds the sums against each other.
-    fn conclude(mut self, totals: Counters, dropped: &Counters) -> Audit {
-        self.conclude_missing();
+    fn conclude(mut self, totals: Counters, dropped: &Counters) -> Result<Audit, JournalError> {
+        self.conclude_missing()?;
         for (position, len) in std::mem::take(&mut self.gaps) {
             let detail = format!("{len} bytes at {} of the log are damaged: what stood there is lost", position.0);
             self.audit.note(What::Lost, None, None, detail);
@@ -476,7 +493,7 @@ impl Auditor<'_> {
             told = told.plus(&self.remains_told.counters);
         }
         self.audit.compare(&told, "the log");
-        self.audit
+        Ok(self.audit)
     }
 }
 

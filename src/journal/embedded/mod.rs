@@ -189,8 +189,18 @@ impl Inner {
         self.check()
     }
 
-    fn append(&self, records: &[Record]) -> Result<(), JournalError> {
-        let places = start::append(&self.log, &self.space, records).map_err(|error| match error {
+    /// Whether no delivery waits to be made.
+    fn is_all_done(&self) -> bool {
+        self.overlay().kept().endpoints.values().all(|tally| tally.scheduled + tally.retrying == 0)
+    }
+
+    /// Writes records and brings them in; gives ballast up for that only if they may have it.
+    fn append(&self, records: &[Record], with_ballast: bool) -> Result<(), JournalError> {
+        let places = match with_ballast {
+            true => start::append(&self.log, &self.space, records),
+            false => self.log.append(records, Record::encode),
+        };
+        let places = places.map_err(|error| match error {
             LogError::Full(why) => JournalError::Full(why),
             LogError::Failed(why) => self.fail(JournalError::Failed(why)),
         })?;
@@ -355,7 +365,7 @@ impl Journal for EmbeddedJournal {
         }
         if !records.is_empty() {
             inner.space.measure();
-            inner.append(&records)?;
+            inner.append(&records, !retains || inner.is_all_done())?;
         }
         assert_eq!(receipts.len(), changes.len(), "one receipt per change");
         Ok(receipts)

@@ -52,6 +52,7 @@ pub(super) struct Overlay {
     settled: VecDeque<EventId>,
     replays: BTreeMap<ReplayId, Replay>,
     replays_changed: BTreeSet<ReplayId>,
+    replays_gone: BTreeSet<ReplayId>,
     marks: BTreeMap<Name, EventId>,
     marks_changed: BTreeSet<Name>,
     standings: BTreeMap<Name, Standing>,
@@ -60,6 +61,8 @@ pub(super) struct Overlay {
     counters: Counters,
     remains: Remains,
     remains_changed: bool,
+    /// How many records of retention were applied here.
+    retained: u64,
     last_id: u128,
     /// Whether tags were gathered of events that are older than others whose tags the index has.
     has_old_tags: bool,
@@ -96,6 +99,7 @@ impl Overlay {
             settled: VecDeque::new(),
             replays,
             replays_changed: BTreeSet::new(),
+            replays_gone: BTreeSet::new(),
             marks,
             marks_changed: BTreeSet::new(),
             standings,
@@ -103,6 +107,7 @@ impl Overlay {
             counters,
             remains,
             remains_changed: false,
+            retained: 0,
             last_id,
             has_old_tags: false,
             applied,
@@ -167,7 +172,7 @@ impl Overlay {
         of_endpoint.map(|(_, active)| *active).take(limit).collect()
     }
 
-    pub(super) fn replays(&self) -> impl DoubleEndedIterator<Item = &Replay> {
+    pub(super) fn replays(&self) -> impl DoubleEndedIterator<Item = &Replay> + ExactSizeIterator + Clone {
         self.replays.values()
     }
 
@@ -207,6 +212,11 @@ impl Overlay {
     /// What is left of what was let go of.
     pub(super) const fn remains(&self) -> &Remains {
         &self.remains
+    }
+
+    /// How many records of retention were applied here.
+    pub(super) const fn retained(&self) -> u64 {
+        self.retained
     }
 
     /// Every record before this one is applied here.
@@ -252,6 +262,7 @@ impl Overlay {
         let updates: Vec<Update> = chosen.into_iter().filter_map(|id| self.begin_writing(id)).collect();
         let replays = std::mem::take(&mut self.replays_changed);
         let replays: Vec<Replay> = replays.iter().filter_map(|id| self.replays.get(id).cloned()).collect();
+        let replays_gone: Vec<ReplayId> = std::mem::take(&mut self.replays_gone).into_iter().collect();
         let marks = std::mem::take(&mut self.marks_changed);
         let marks: Vec<(Name, EventId)> = marks.into_iter().map(|name| (name.clone(), self.mark(&name))).collect();
         let standings = std::mem::take(&mut self.standings_changed);
@@ -263,7 +274,8 @@ impl Overlay {
         let has_news = !nothing || take == Take::Oldest || tags.is_some() || std::mem::take(&mut self.remains_changed);
         let remains = self.remains.clone();
         let oldest_held = self.dirty.iter().find(|(_, dirty)| !dirty.gone).map(|(id, _)| *id);
-        let handover = Handover { updates, replays, marks, standings, remains, oldest_held, tags, applied };
+        let handover =
+            Handover { updates, replays, replays_gone, marks, standings, remains, oldest_held, tags, applied };
         has_news.then_some(handover)
     }
 
@@ -417,6 +429,7 @@ impl Apply for Overlay {
     fn insert_replay(&mut self, replay: &Replay) -> Result<(), JournalError> {
         self.last_id = self.last_id.max(replay.id.as_u128());
         self.replays_changed.insert(replay.id);
+        self.replays_gone.remove(&replay.id);
         self.replays.entry(replay.id).or_insert_with(|| replay.clone());
         Ok(())
     }
@@ -463,6 +476,15 @@ impl Apply for Overlay {
 
     fn remain(&mut self, remains: &Remains) {
         self.remains.raise(remains);
+        self.remains_changed = true;
+        self.retained += 1;
+    }
+
+    fn forget_replay(&mut self, id: ReplayId) {
+        self.replays.remove(&id);
+        self.replays_changed.remove(&id);
+        self.replays_gone.insert(id);
+        self.remains.counters.replays.remove(&id);
         self.remains_changed = true;
     }
 

@@ -13,9 +13,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::journal::disk;
+use super::Settings;
+use crate::journal::disk::{self, Disk};
 
 /// Given up of the ballast besides the segment it is to make room for: the file system's own needs.
 const PIECE_SLACK_BYTES: u64 = 256 << 10;
@@ -26,9 +28,10 @@ const RESERVE_MIN_BYTES: u64 = 16 << 20;
 /// Unit of a file's count of blocks.
 const BLOCK_BYTES: u64 = 512;
 
-#[derive(Debug)]
 pub(super) struct Space {
     dir: PathBuf,
+    /// What says how much is free.
+    disk: Arc<dyn Disk>,
     free_min_bytes: u64,
     ballast_bytes: u64,
     piece_bytes: u64,
@@ -37,12 +40,13 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(dir: &Path, free_min_bytes: u64, ballast_bytes: u64, segment_bytes: u64) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, settings: &Settings) -> Self {
         Self {
-            dir: dir.to_owned(),
-            free_min_bytes,
-            ballast_bytes,
-            piece_bytes: segment_bytes.saturating_add(PIECE_SLACK_BYTES),
+            dir: settings.dir.clone(),
+            disk,
+            free_min_bytes: settings.disk_free_min_bytes,
+            ballast_bytes: settings.ballast_bytes,
+            piece_bytes: settings.segment_bytes.saturating_add(PIECE_SLACK_BYTES),
             is_full: AtomicBool::new(false),
             is_index_short: AtomicBool::new(false),
         }
@@ -56,7 +60,7 @@ impl Space {
     /// Measures; whether there is less room than the mark.
     pub(super) fn measure(&self) -> bool {
         // If the file system will not say, writing will: a failed measurement stops nothing.
-        let full = disk::free_bytes(&self.dir).is_ok_and(|free| free < self.free_min_bytes);
+        let full = self.disk.free_bytes().is_ok_and(|free| free < self.free_min_bytes);
         self.is_full.store(full, Ordering::Relaxed);
         full
     }
@@ -68,7 +72,7 @@ impl Space {
 
     /// Gives ballast up until `bytes` are free, as far as there is any.
     pub(super) fn make_room(&self, bytes: u64) {
-        while disk::free_bytes(&self.dir).is_ok_and(|free| free < bytes) && self.give_up_ballast() {}
+        while self.disk.free_bytes().is_ok_and(|free| free < bytes) && self.give_up_ballast() {}
     }
 
     /// Whether the index may be written to: there is a reserve for what sled makes of it.
@@ -82,6 +86,11 @@ impl Space {
         };
         self.is_index_short.store(is_short, Ordering::Release);
         !is_short
+    }
+
+    /// The same without giving ballast up for it.
+    pub(super) fn has_reserve(&self, index: &Path) -> bool {
+        reserve(&index.join("db")).is_ok()
     }
 
     /// Whether the index had no reserve when it was last to be written to.
@@ -110,7 +119,7 @@ impl Space {
     /// Lays the ballast again, or what is missing of it, if there is room above the mark.
     pub(super) fn lay_ballast(&self) -> io::Result<()> {
         let laid_bytes = self.ballast().metadata().map_or(0, |ballast| ballast.len());
-        let room = disk::free_bytes(&self.dir)?;
+        let room = self.disk.free_bytes()?;
         if laid_bytes >= self.ballast_bytes || room < self.free_min_bytes + self.ballast_bytes - laid_bytes {
             return Ok(());
         }
@@ -148,11 +157,20 @@ fn reserve_behind(file: &File, len: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::timestamp::Timestamp;
+    use crate::journal::disk::Folder;
+
+    fn space(dir: &Path, ballast_bytes: u64, segment_bytes: u64) -> Space {
+        let (dir, now) = (dir.to_owned(), Timestamp::ZERO);
+        let disk = Arc::new(Folder::open(&dir).unwrap());
+        let (disk_free_min_bytes, index_cache_bytes) = (0, 0);
+        Space::new(disk, &Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now })
+    }
 
     #[test]
     fn the_ballast_is_given_up_by_pieces_and_laid_again_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let space = Space::new(dir.path(), 0, 5 << 20, 2 << 20);
+        let space = space(dir.path(), 5 << 20, 2 << 20);
         let len = || std::fs::metadata(space.ballast()).map_or(0, |ballast| ballast.len());
         space.lay_ballast().unwrap();
         assert_eq!(len(), 5 << 20);
@@ -169,7 +187,7 @@ mod tests {
     #[test]
     fn the_reserve_is_allocated_behind_the_end_and_changes_no_length() {
         let dir = tempfile::tempdir().unwrap();
-        let space = Space::new(dir.path(), 0, 0, 1 << 20);
+        let space = space(dir.path(), 0, 1 << 20);
         assert!(space.reserve(dir.path()), "an index that is not there yet needs none");
         let db = dir.path().join("db");
         std::fs::write(&db, b"0123456789").unwrap();

@@ -177,5 +177,7 @@ impl Apply for Stage<'_> {
 
     fn remain(&mut self, _: &Remains) {}
 
+    fn forget_replay(&mut self, _: ReplayId) {}
+
     fn note_id(&mut self, _: u128) {}
 }

@@ -24,7 +24,7 @@ use crate::core::timestamp::Timestamp;
 use crate::journal::JournalError;
 use crate::journal::disk::{self, Disk, Folder};
 use crate::journal::ledger;
-use crate::journal::log::{Log, LogError};
+use crate::journal::log::{self, Log, LogError};
 use crate::journal::record::{Opened, Record};
 use crate::journal::sled::Index;
 
@@ -99,19 +99,30 @@ pub(super) fn open(settings: &Settings, progress: &dyn Fn(Progress)) -> Result<E
     let dir = &settings.dir;
     disk::create_private_dir(dir).map_err(at(dir))?;
     let lock = lock(dir)?;
-    let space = Space::new(dir, settings.disk_free_min_bytes, settings.ballast_bytes, settings.segment_bytes);
+    let folder: Arc<dyn Disk> = Arc::new(Folder::open(&dir.join(LOG)).map_err(at(dir))?);
+    open_on(&folder, lock, settings, progress)
+}
+
+/// Opens with the log on this disk.
+pub(super) fn open_on(
+    folder: &Arc<dyn Disk>,
+    lock: File,
+    settings: &Settings,
+    progress: &dyn Fn(Progress),
+) -> Result<EmbeddedJournal, JournalError> {
+    let dir = &settings.dir;
+    let space = Space::new(Arc::clone(folder), settings);
     // sled writes when it opens, more the larger it is.
     space.make_room(OPEN_ROOM_BYTES + folder_bytes(&dir.join(INDEX)) / OPEN_ROOM_PART);
     space.measure();
-    let folder: Arc<dyn Disk> = Arc::new(Folder::open(&dir.join(LOG)).map_err(at(dir))?);
     let why_not = why_distrust(dir).map_err(at(dir))?;
     let attempted = match why_not {
         Some(why) => Attempted::Distrusted(why),
-        None => attempt_trusting(settings, &folder, &space, progress)?,
+        None => attempt_trusting(settings, folder, &space, progress)?,
     };
     let (log, overlay, index, report) = match attempted {
         Attempted::Opened(opened) => *opened,
-        Attempted::Distrusted(why) => match rebuild(settings, &folder, &space, why, progress)? {
+        Attempted::Distrusted(why) => match rebuild(settings, folder, &space, why, progress)? {
             Attempted::Opened(opened) => *opened,
             Attempted::Distrusted(why) => return Err(JournalError::Open(why)),
         },
@@ -174,13 +185,16 @@ fn attempt(
         Ok(overlay) => overlay,
         Err(error) => return Ok(Attempted::Distrusted(error.to_string())),
     };
-    let total_bytes = folder_bytes(&settings.dir.join(LOG)).saturating_sub(from.0);
+    // What retention has cut is not read again.
+    let begin = log::begin_of(&folder.list().map_err(at(&settings.dir))?);
+    let first = from.max(begin);
+    let total_bytes = (begin.0 + folder_bytes(&settings.dir.join(LOG))).saturating_sub(first.0);
     let mut known_torn: Vec<(Position, u64)> = Vec::new();
     let mut seen = 0u64;
     let (log, mut findings) = Log::open(Arc::clone(folder), settings.segment_bytes, from, |place, payload| {
         seen += 1;
         if seen.is_multiple_of(1024) {
-            progress(Progress { done_bytes: place.0 - from.0, total_bytes });
+            progress(Progress { done_bytes: place.0.saturating_sub(first.0).min(total_bytes), total_bytes });
         }
         let record = read_record(place, payload)?;
         if let Record::Opened(opened) = &record {
@@ -362,7 +376,7 @@ impl DirLock {
 }
 
 /// Takes the directory for this process.
-fn lock(dir: &Path) -> Result<File, JournalError> {
+pub(super) fn lock(dir: &Path) -> Result<File, JournalError> {
     let path = dir.join(LOCK);
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = options.map_err(at(&path))?;

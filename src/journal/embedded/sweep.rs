@@ -1,85 +1,89 @@
 //! The sweep: cutting the log at its beginning, a few hundred events at a time.
 //!
-//! Only the beginning of the log is ever worked on. It is looked through first, a segment after the other until
-//! half of what was looked at may go: then no more is written than is given back. A segment full of what must be
-//! kept holds up those behind it only until they are worth writing it again. If that comes to the segment that is
+//! Only the beginning of the log is ever worked on. It is [looked through](look) first, a segment after the other
+//! until half of what was looked at may go: then no more is written than is given back. A segment full of what must
+//! be kept holds up those behind it only until they are worth writing it again. If that comes to the segment that is
 //! still written to, the log is made to begin another. Three things make it go whatever must be carried: something
 //! that is long due, a source that takes up more than it may, and, for a quarter instead of half, a full disk.
 //!
-//! Sweeping proposes, for each event whose record still stands there, to let go of it or to carry it; what was
-//! proposed is looked at again afterwards, and proposed again if it was not done. After the last one comes the
-//! cut: once that is durable, and the index holds all that stood there, the segments are removed.
+//! Then its segments are worked off one by one. Sweeping proposes, for each event whose record still stands in the
+//! segment, to let go of it or to carry it; what was proposed is looked at again afterwards, and proposed again if
+//! it was not done. What else was noted there follows, and then the cut: once that is durable, and the index holds
+//! all that stood there, the segment is removed. So a sweep never takes up more room than a segment and what goes
+//! with it before it gives one back. [Damage](damage) in a segment does not go unsaid.
 //!
 //! Nothing of this is remembered over a restart: what was carried or let go of is passed over then.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod damage;
+mod look;
+
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Inner;
+use super::{Inner, start};
 use crate::core::event::{Dedup, Header};
 use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::retention::{Kept, Retention};
 use crate::core::timestamp::Timestamp;
 use crate::journal::entry::Entry;
-use crate::journal::log::Position;
+use crate::journal::log::{Part, Position};
 use crate::journal::record::Record;
 use crate::journal::retention::{
-    ATTEMPTS_BYTES_MAX, Cut, Payload, Retain, RetainItem, STEP_BYTES_MAX, STEP_EVENTS_MAX, Sweep, print_until,
-    sources_over,
+    ATTEMPTS_BYTES_MAX, Cut, Noted, Payload, Retain, RetainItem, STEP_BYTES_MAX, STEP_EVENTS_MAX, Sweep, sources_over,
 };
 use crate::journal::{Change, JournalError};
+use damage::Damage;
+use look::{Look, Rest};
 
 /// Bytes of the log that one step reads.
 const STEP_READ_BYTES: u64 = 256 << 10;
-/// A part of the log is swept if at least so many quarters of it may go; on a full disk one is enough.
-const QUARTERS_MIN: u64 = 2;
-/// Most segments that are looked through before it is given up.
-const LOOK_SEGMENTS_MAX: u32 = 64;
-/// How long a log that was not worth it is left alone, at least and at most.
-const REST_MIN: Duration = Duration::from_secs(60);
-const REST_MAX: Duration = Duration::from_secs(3600);
 
 /// The sweep under way, if one is.
 #[derive(Default)]
 pub(super) struct Sweeper {
     work: Option<Work>,
+    /// What is before this is to go.
+    goal: Position,
     /// Where the log began that was not worth it, and until when.
-    rest: Option<(Position, Timestamp)>,
+    rest: Option<Rest>,
 }
 
-/// Work on the beginning of the log.
-struct Work {
-    begin: Position,
+enum Work {
+    /// On the beginning of the log.
+    Look(Look),
+    /// On its oldest segment.
+    Go(Go),
+}
+
+/// A segment on its way out.
+struct Go {
     end: Position,
-    /// How far it has come.
-    at: Position,
-    /// Whether it comes to the segment that is still written to.
-    is_last: bool,
-    segments: u32,
-    phase: Phase,
+    stage: Stage,
+    /// What was proposed last, and the stage to go back to if it was not done.
+    proposed: Option<(Stage, Proposed)>,
+    noted: Noted,
+    damage: Damage,
 }
 
-enum Phase {
-    Look(Weights),
-    Go {
-        /// Where the last proposal began, and what it was about.
-        proposed: Option<(Position, Vec<(EventId, Position)>)>,
-        cut: Cut,
-    },
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its records from here on.
+    Records(Position),
+    /// What the index has of damaged records: its entries from here on.
+    Damaged(EventId),
+    /// What is no event, and the cut.
+    Last,
 }
 
-/// What the events weigh, in bytes of their records.
-struct Weights {
-    all: u64,
-    may_go: u64,
-    /// Whether something has waited for too long.
-    is_long_due: bool,
-    /// Of the rest, what may go from a minute on.
-    later: BTreeMap<u64, u64>,
+/// What was proposed.
+enum Proposed {
+    /// Of events, which stood there.
+    Events(Vec<(EventId, Position)>),
+    /// Of what is no event. There were so many records of retention then.
+    Noted(Noted, u64),
 }
 
 /// An event whose record stands there.
@@ -89,36 +93,10 @@ struct Found {
     content: Option<(Vec<Header>, Bytes)>,
 }
 
-impl Work {
-    const fn new(begin: Position, end: Position, is_last: bool) -> Self {
-        let weights = Weights { all: 0, may_go: 0, is_long_due: false, later: BTreeMap::new() };
-        Self { begin, end, at: begin, is_last, segments: 1, phase: Phase::Look(weights) }
-    }
-
-    fn go(&mut self, end: Position) {
-        (self.at, self.end) = (self.begin, end);
-        let cut = Cut { up_to: end, replays: BTreeSet::new(), standings: BTreeSet::new() };
-        self.phase = Phase::Go { proposed: None, cut };
-    }
-}
-
-impl Weights {
-    /// Whether it is worth it. To begin a segment is, only if something goes.
-    const fn pays(&self, is_full: bool, is_last: bool) -> bool {
-        let quarters = if is_full { 1 } else { QUARTERS_MIN };
-        let is_worth_it = self.may_go * 4 >= self.all * quarters && (self.may_go > 0 || !is_last);
-        is_worth_it || self.is_long_due
-    }
-
-    /// When it may be worth it, by what is known now.
-    fn pays_from(&self, now: Timestamp) -> Timestamp {
-        let mut may_go = self.may_go;
-        let enough = self.later.iter().find(|(_, bytes)| {
-            may_go += **bytes;
-            may_go * 4 >= self.all * QUARTERS_MIN
-        });
-        let due = enough.map_or(Timestamp::MAX, |(minute, _)| Timestamp::from_millis((minute + 1) * 60_000));
-        due.clamp(now.after(REST_MIN), now.after(REST_MAX))
+impl Go {
+    fn new(begin: Position, end: Position) -> Self {
+        let (noted, damage) = (Noted::default(), Damage::default());
+        Self { end, stage: Stage::Records(begin), proposed: None, noted, damage }
     }
 }
 
@@ -128,130 +106,99 @@ impl Inner {
         // An audit may take a while, and nothing here is in a hurry.
         let Ok(_no_audit) = self.auditing.try_lock() else { return Ok(Sweep::Idle) };
         let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = sources_over(retention, self.overlay().kept());
-        if sweeper.work.is_none() {
-            sweeper.work = self.next_work(retention, now, sweeper.rest, !over.is_empty());
+        let replays = retention.replays_due(self.overlay().replays(), now);
+        if !replays.is_empty() {
+            return Ok(retain(Retain { replays, ..Retain::default() }));
         }
-        let Some(work) = &mut sweeper.work else { return Ok(Sweep::Idle) };
-        match &mut work.phase {
-            Phase::Look(weights) => {
-                work.at = self.weigh(work.at, weights, retention, now)?;
-                if work.at < work.end {
-                    return Ok(Sweep::Looked);
+        if retention.is_endless() {
+            return Ok(Sweep::Idle);
+        }
+        let over = sources_over(retention, self.overlay().kept());
+        let Some(work) = sweeper.work.take().or_else(|| self.next_work(&sweeper, !over.is_empty(), now)) else {
+            return Ok(Sweep::Idle);
+        };
+        match work {
+            Work::Look(look) => self.look_on(look, &mut sweeper, retention, &over, now),
+            Work::Go(mut go) => {
+                let step = self.go_on(&mut go, retention, &over, now);
+                if !matches!(step, Ok(Sweep::Freed(_))) {
+                    sweeper.work = Some(Work::Go(go));
                 }
-                if weights.pays(self.space.is_full(), work.is_last) {
-                    let end = if work.is_last { self.log.turn() } else { None };
-                    work.go(end.unwrap_or(work.end));
-                    return Ok(Sweep::Looked);
-                }
-                let next = self.log.segment_end(work.end).filter(|_| work.segments < LOOK_SEGMENTS_MAX);
-                if let Some((end, is_last)) = next {
-                    work.segments += 1;
-                    (work.end, work.is_last) = (end, is_last);
-                    return Ok(Sweep::Looked);
-                }
-                sweeper.rest = Some((work.begin, weights.pays_from(now)));
-                sweeper.work = None;
-                Ok(Sweep::Idle)
-            }
-            Phase::Go { .. } => {
-                let step = self.go_on(work, retention, &over, now)?;
-                if matches!(step, Sweep::Freed(_)) {
-                    *sweeper = Sweeper::default();
-                }
-                Ok(step)
+                step
             }
         }
     }
 
     /// Work on the oldest segment, unless it is at rest.
-    fn next_work(
-        &self,
-        retention: &Retention,
-        now: Timestamp,
-        rest: Option<(Position, Timestamp)>,
-        is_over: bool,
-    ) -> Option<Work> {
+    fn next_work(&self, sweeper: &Sweeper, is_over: bool, now: Timestamp) -> Option<Work> {
         let begin = self.log.begin();
-        let (end, is_last) = self.log.segment_end(begin).filter(|_| !retention.is_endless())?;
-        let mut work = Work::new(begin, end, is_last);
-        if is_over && !is_last {
-            work.go(end);
-            return Some(work);
+        let (end, is_last) = self.log.segment_end(begin)?;
+        // A process that died may have had no time to remove it.
+        if !is_last && (begin < sweeper.goal || self.overlay().remains().up_to >= end) {
+            return Some(Work::Go(Go::new(begin, end)));
         }
-        let rests = rest.is_some_and(|(resting, until)| resting == begin && now < until);
-        (!rests || self.space.is_full()).then_some(work)
+        let rests = sweeper.rest.as_ref().is_some_and(|rest| rest.holds(begin, self.space.is_full(), is_over, now));
+        (!rests).then(|| Work::Look(Look::new(begin, end, is_last)))
     }
 
-    /// Weighs some of the segment's events; how far it came.
-    fn weigh(
-        &self,
-        at: Position,
-        weights: &mut Weights,
-        retention: &Retention,
-        now: Timestamp,
-    ) -> Result<Position, JournalError> {
-        let (records, next) = self.log_part(at)?;
-        for (place, payload) in records {
-            let bytes = payload.len() as u64;
-            let Some(record) = Record::decode(payload) else { continue };
-            let events = record_events(&record);
-            weights.all += if events > 0 { bytes } else { 0 };
-            let here = self.found(place, &record)?;
-            let share = bytes / events.max(1);
-            weights.may_go += share * events.saturating_sub(here.len() as u64);
-            for Found { entry, dedup, .. } in here {
-                let view = entry.view();
-                let until = print_until(view.head.received_at, dedup);
-                let verdict = retention.judge(&view.head, &view.deliveries, until, false, now);
-                let (head, has_payload) = (&view.head, entry.has_payload);
-                weights.is_long_due |= retention.is_long_due(head, &view.deliveries, until, has_payload, now);
-                let later = retention.payload_until(&view.head, &view.deliveries);
-                match (verdict.kept, later.filter(|_| entry.is_settled())) {
-                    (Kept::Nothing, _) => weights.may_go += share,
-                    (Kept::Head, _) if has_payload => weights.may_go += share,
-                    (Kept::Whole, Some(later)) => *weights.later.entry(later.millis() / 60_000).or_default() += share,
-                    _ => {}
-                }
-            }
-        }
-        Ok(next)
-    }
-
-    /// Goes on with the sweep of a segment that is to go.
+    /// Goes on with a segment that is to go.
     fn go_on(
         &self,
-        work: &mut Work,
+        go: &mut Go,
         retention: &Retention,
         over: &BTreeSet<Name>,
         now: Timestamp,
     ) -> Result<Sweep, JournalError> {
-        let Phase::Go { proposed, cut } = &mut work.phase else { return Ok(Sweep::Looked) };
-        if let Some((began, events)) = proposed.take() {
-            for (id, place) in events {
-                if self.load(id)?.is_some_and(|entry| entry.place == place) {
-                    work.at = began;
-                    break;
-                }
-            }
+        if self.overlay().remains().up_to >= go.end {
+            return self.cut(go.end).map(Sweep::Freed);
         }
-        if work.at >= work.end {
-            let is_durable = self.overlay().remains().up_to >= work.end;
-            if is_durable {
-                return self.cut(work.end).map(Sweep::Freed);
-            }
-            let retain = Retain { items: Vec::new(), cut: Some(cut.clone()) };
-            return Ok(Sweep::Change(Change::Retain(Box::new(retain))));
+        if !self.space.has_reserve(&self.dir.join(start::INDEX)) {
+            return Err(JournalError::Full("the index cannot grow by what a sweep would write".to_owned()));
         }
-        let began = work.at;
-        let (items, next) = self.propose(began, cut, retention, over, now)?;
-        work.at = next;
+        self.look_back(go)?;
+        let began = go.stage;
+        let items = match began {
+            Stage::Records(at) if at >= go.end => return self.meet_damage(go),
+            Stage::Records(at) => {
+                let (items, next) = self.propose(at, go, retention, over, now)?;
+                go.stage = Stage::Records(next);
+                items
+            }
+            Stage::Damaged(from) => {
+                let (items, next) = self.salvage(from, go.end, retention, now)?;
+                go.stage = next.map_or(Stage::Last, Stage::Damaged);
+                items
+            }
+            Stage::Last => return Ok(self.conclude(go)),
+        };
         if items.is_empty() {
             return Ok(Sweep::Looked);
         }
-        *proposed = Some((began, items.iter().map(|(place, item)| (item.seen.head.id, *place)).collect()));
-        let items = items.into_iter().map(|(_, item)| item).collect();
-        Ok(Sweep::Change(Change::Retain(Box::new(Retain { items, cut: None }))))
+        let events = items.iter().map(|(place, item)| (item.seen.head.id, *place)).collect();
+        go.proposed = Some((began, Proposed::Events(events)));
+        Ok(retain(Retain { items: items.into_iter().map(|(_, item)| item).collect(), ..Retain::default() }))
+    }
+
+    /// Goes back to what was proposed last if that was not done.
+    fn look_back(&self, go: &mut Go) -> Result<(), JournalError> {
+        match go.proposed.take() {
+            None => {}
+            Some((began, Proposed::Events(events))) => {
+                for (id, place) in events {
+                    if self.load(id)?.is_some_and(|entry| entry.place == place) {
+                        go.stage = began;
+                        break;
+                    }
+                }
+            }
+            Some((began, Proposed::Noted(noted, retained))) if self.overlay().retained() == retained => {
+                go.stage = began;
+                go.noted.replays.extend(noted.replays);
+                go.noted.standings.extend(noted.standings);
+            }
+            Some((_, Proposed::Noted(..))) => {}
+        }
+        Ok(())
     }
 
     /// What is to become of the next events that stand in the segment, and how far that goes.
@@ -259,28 +206,29 @@ impl Inner {
     fn propose(
         &self,
         at: Position,
-        cut: &mut Cut,
+        go: &mut Go,
         retention: &Retention,
         over: &BTreeSet<Name>,
         now: Timestamp,
     ) -> Result<(Vec<(Position, RetainItem)>, Position), JournalError> {
         let (mut items, mut bytes) = (Vec::new(), 0);
-        let (records, next) = self.log_part(at)?;
+        let part = self.log_part(at)?;
+        go.damage.note(&part);
         // What is in the log and not applied yet is known to nobody: its event seems gone, and is not.
         let applied = self.overlay().applied();
-        for (place, payload) in records {
+        for (place, payload) in part.records {
             if place >= applied {
                 return Ok((items, place));
             }
             let Some(record) = Record::decode(payload) else { continue };
-            note_base(&record, cut);
+            note_base(&record, &mut go.noted);
             for Found { entry, dedup, content } in self.found(place, &record)? {
                 // What of a record is carried has moved, so that the next step finds the rest of it.
                 if items.len() >= STEP_EVENTS_MAX || bytes >= STEP_BYTES_MAX {
                     return Ok((items, place));
                 }
                 let seen = entry.view();
-                let until = print_until(seen.head.received_at, dedup);
+                let until = retention.print_until(&seen.head.source, seen.head.received_at, dedup);
                 let is_over = over.contains(&seen.head.source);
                 let verdict = retention.judge(&seen.head, &seen.deliveries, until, is_over, now);
                 let mut payload = None;
@@ -291,10 +239,10 @@ impl Inner {
                     bytes += carried.bytes();
                     payload = Some(carried);
                 }
-                items.push((place, RetainItem { seen, verdict, at: now, dedup, payload }));
+                items.push((place, RetainItem { seen, verdict, at: now, dedup, payload, is_damaged: false }));
             }
         }
-        Ok((items, next))
+        Ok((items, part.next))
     }
 
     /// The events of a record whose place it still is.
@@ -323,6 +271,39 @@ impl Inner {
         Ok(found)
     }
 
+    /// What is no event is written again, a slice at a time; then comes the last word.
+    fn conclude(&self, go: &mut Go) -> Sweep {
+        let (noted, retained) = self.next_noted(&mut go.noted);
+        if noted == Noted::default() {
+            let cut = Some(Cut { up_to: go.end, damaged: go.damage.found().to_vec() });
+            return retain(Retain { cut, ..Retain::default() });
+        }
+        go.proposed = Some((Stage::Last, Proposed::Noted(noted.clone(), retained)));
+        retain(Retain { noted, ..Retain::default() })
+    }
+
+    /// A slice of what was noted and is still there, of which a record is not longer than a step's may be; and how
+    /// many records of retention there are.
+    fn next_noted(&self, all: &mut Noted) -> (Noted, u64) {
+        let overlay = self.overlay();
+        let (mut noted, mut bytes) = (Noted::default(), 0);
+        while bytes < STEP_BYTES_MAX
+            && let Some(id) = all.replays.pop_first()
+        {
+            let Some(replay) = overlay.replay(id) else { continue };
+            bytes += Record::ReplayOpened(Box::new(replay.clone())).encoded_len();
+            noted.replays.insert(id);
+        }
+        while bytes < STEP_BYTES_MAX
+            && let Some(endpoint) = all.standings.pop_first()
+        {
+            let Some(standing) = overlay.standing(&endpoint).cloned() else { continue };
+            bytes += Record::Stood { endpoint: endpoint.clone(), standing }.encoded_len();
+            noted.standings.insert(endpoint);
+        }
+        (noted, overlay.retained())
+    }
+
     /// Removes the part of the log before `end`, once the index holds all that stood there: an index that does
     /// not, as a killed process may leave it, could not learn it any more.
     fn cut(&self, end: Position) -> Result<u64, JournalError> {
@@ -336,32 +317,27 @@ impl Inner {
         Ok(freed)
     }
 
-    fn log_part(&self, at: Position) -> Result<(Vec<(Position, Bytes)>, Position), JournalError> {
+    fn log_part(&self, at: Position) -> Result<Part, JournalError> {
         let part = self.log.part(at, STEP_READ_BYTES);
         part.map_err(|error| JournalError::Failed(format!("reading the log: {error}")))
     }
 }
 
-/// How many events have their record there, or had.
-fn record_events(record: &Record) -> u64 {
-    match record {
-        Record::Accepted(_) => 1,
-        Record::Retained(retained) => retained.carried.len() as u64,
-        _ => 0,
-    }
+fn retain(retain: Retain) -> Sweep {
+    Sweep::Change(Change::Retain(Box::new(retain)))
 }
 
 /// Notes what else has to be written again when a record goes. What says a change only needs not: it is in the
 /// state that is written again, or behind what it changes.
-fn note_base(record: &Record, cut: &mut Cut) {
+fn note_base(record: &Record, noted: &mut Noted) {
     match record {
         Record::ReplayOpened(replay) => {
-            cut.replays.insert(replay.id);
+            noted.replays.insert(replay.id);
         }
         Record::Stood { endpoint, .. } => {
-            cut.standings.insert(endpoint.clone());
+            noted.standings.insert(endpoint.clone());
         }
-        Record::Retained(retained) => retained.again.iter().for_each(|record| note_base(record, cut)),
+        Record::Retained(retained) => retained.again.iter().for_each(|record| note_base(record, noted)),
         Record::Opened(_)
         | Record::Accepted(_)
         | Record::Settled { .. }

@@ -69,10 +69,19 @@ struct Writer {
     current: Option<Segment>,
     /// Where the next record goes.
     end: u64,
-    /// Whether the next group begins a new segment.
-    turns: bool,
     buffer: Vec<u8>,
     failed: Option<String>,
+}
+
+/// A part of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Part {
+    /// Whole records, in order.
+    pub(crate) records: Vec<(Position, Bytes)>,
+    /// Stretches that hold no record and are not the free end; at the segment's end, what is missing of it.
+    pub(crate) gaps: Vec<(Position, u64)>,
+    /// Where to go on: the segment's end after its last record.
+    pub(crate) next: Position,
 }
 
 /// Why the log did not take a group.
@@ -150,7 +159,7 @@ impl Log {
             segment.secure(last_group, end, used_end)?;
         }
         let segment_bytes = segment_bytes.min(SEGMENT_MAX_BYTES);
-        let writer = Writer { current, end, turns: false, buffer: Vec::new(), failed: None };
+        let writer = Writer { current, end, buffer: Vec::new(), failed: None };
         Ok((Self { disk, segment_bytes, segments: RwLock::new(segments), writer: Mutex::new(writer) }, findings))
     }
 
@@ -208,10 +217,15 @@ impl Log {
 
     /// The segment that has room for `len` bytes at the writer's end, made if need be.
     fn segment_for(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
-        let has_room = |current: &&Segment| writer.end + len <= current.held_end() && !writer.turns;
+        let has_room = |current: &&Segment| writer.end + len <= current.held_end();
         if let Some(current) = writer.current.as_ref().filter(has_room) {
             return Ok(current.clone());
         }
+        self.begin_segment(writer, len)
+    }
+
+    /// A new segment with room for `len` bytes, to be written to from now on.
+    fn begin_segment(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
         let base = writer.current.as_ref().map_or(0, Segment::end);
         let room = self.segment_bytes.max(len + SEGMENT_HEADER_BYTES);
         let made = Segment::create(&*self.disk, base, room.next_multiple_of(8));
@@ -225,7 +239,6 @@ impl Log {
         })?;
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(base, segment.clone());
         writer.end = base + SEGMENT_HEADER_BYTES;
-        writer.turns = false;
         writer.current = Some(segment.clone());
         Ok(segment)
     }
@@ -244,49 +257,43 @@ impl Log {
         }
     }
 
-    /// Where the segment that holds `at` ends, or has come to if it is still written to; and whether it is.
-    /// `None` behind the last record.
+    /// Where the segment that holds `at` ends and the next begins, or how far it has come if it is still written to;
+    /// and whether it is. `None` behind the last record.
     #[must_use]
     pub fn segment_end(&self, at: Position) -> Option<(Position, bool)> {
         let end = self.end();
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let (base, segment) = segments.range(..=at.0).next_back()?;
-        let is_last = segments.last_key_value().is_some_and(|(last, _)| last == base);
-        let segment_end = if is_last { end } else { Position(segment.end()) };
+        let (base, _) = segments.range(..=at.0).next_back()?;
+        let next = segments.range(base + 1..).next();
+        let segment_end = next.map_or(end, |(next, _)| Position(*next));
+        let is_last = next.is_none();
         (at < segment_end).then_some((segment_end, is_last))
     }
 
-    /// Has the next group begin a new segment, and so the one written to be done with; where that ends.
-    pub fn turn(&self) -> Option<Position> {
+    /// Begins a new segment, so that the one written to is done with; where that ends.
+    ///
+    /// If the new one cannot be allocated everything stays as it is.
+    pub fn turn(&self) -> Result<Position, LogError> {
         let mut writer = self.writer();
-        writer.turns = true;
-        writer.current.as_ref().map(|current| Position(current.end()))
+        if let Some(why) = &writer.failed {
+            return Err(LogError::Failed(why.clone()));
+        }
+        let end = writer.current.as_ref().map_or(0, Segment::end);
+        self.begin_segment(&mut writer, 0)?;
+        Ok(Position(end))
     }
 
-    /// Whole records from `from` on, about `bytes` of them but one at least, up to the end of its segment; and
-    /// where to go on, which is the segment's end after its last record.
-    pub fn part(&self, from: Position, bytes: u64) -> io::Result<(Vec<(Position, Bytes)>, Position)> {
-        let segment = {
+    /// What stands from `from` on, about `bytes` of it but one record at least, up to the end of its segment.
+    pub(crate) fn part(&self, from: Position, bytes: u64) -> io::Result<Part> {
+        let (segment, next_base) = {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-            segments.range(..=from.0).next_back().map(|(_, segment)| segment.clone())
+            let segment = segments.range(..=from.0).next_back().map(|(_, segment)| segment.clone());
+            (segment, segments.range(from.0 + 1..).next().map(|(base, _)| *base))
         };
-        let Some(segment) = segment else { return Ok((Vec::new(), from)) };
+        let Some(segment) = segment else { return Ok(Part { next: from, ..Part::default() }) };
         // Nothing stands behind the last group of the segment that is written to.
         let end = self.end().0.clamp(segment.base, segment.held_end());
-        let from = from.0.max(segment.base + SEGMENT_HEADER_BYTES);
-        let mut len = bytes;
-        loop {
-            let to = from.saturating_add(len).next_multiple_of(8).min(end);
-            let (records, next) = segment.part(from, to)?;
-            if to == end {
-                return Ok((records, Position(segment.end())));
-            }
-            if !records.is_empty() {
-                return Ok((records, Position(next)));
-            }
-            // A record longer than this, or damage.
-            len = len.saturating_mul(4);
-        }
+        walk::part(&segment, from.0, (end, bytes), next_base)
     }
 
     /// Removes the segments that end at or before `to`, oldest first, but never the last; the bytes given back.
@@ -320,6 +327,11 @@ impl Log {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where the oldest of the segments with these names begins.
+pub(crate) fn begin_of(names: &[String]) -> Position {
+    Position(names.iter().filter_map(|name| segment::base_of_name(name)).min().unwrap_or_default())
 }
 
 /// What is missing of segments and between them, and headers that are not whole.

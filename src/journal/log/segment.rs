@@ -116,22 +116,6 @@ impl Segment {
         Ok(scan::scan(self.read(start, self.held_end())?.into(), start))
     }
 
-    /// The whole records in `from..to`, and the position after the last of them.
-    pub(super) fn part(&self, from: u64, to: u64) -> io::Result<(Vec<(Position, Bytes)>, u64)> {
-        let mut next = from;
-        let mut records = Vec::new();
-        if from >= to {
-            return Ok((records, next));
-        }
-        for found in scan::scan(self.read(from, to)?.into(), from) {
-            if let Found::Record { position, payload, .. } = found {
-                next = scan::after(position, payload.len());
-                records.push((Position(position), payload));
-            }
-        }
-        Ok((records, next))
-    }
-
     /// The bytes of `from..to`.
     pub(super) fn read(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).map_err(io::Error::other)?];

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::scan::{Found, after, parse_header, record_at};
 use super::segment::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Segment};
-use super::{Log, Position};
+use super::{Log, Part, Position};
 
-/// Bytes read at a time.
+/// Most bytes read at a time.
 const WINDOW_BYTES: u64 = 1 << 20;
 
 impl Log {
@@ -38,35 +38,97 @@ impl Log {
     }
 }
 
+/// What stands in a segment from `from` on, whose last record ends before `end`: at least `bytes` of it, if there
+/// is so much, and whole records. `next_base` is where the next segment begins.
+pub(super) fn part(segment: &Segment, from: u64, (end, bytes): (u64, u64), next_base: Option<u64>) -> io::Result<Part> {
+    let mut part = Part::default();
+    let mut position = from.max(segment.base + SEGMENT_HEADER_BYTES);
+    let mut window = Window { bytes: Bytes::new(), start: position, ahead: bytes.min(WINDOW_BYTES) };
+    let mut gap: Option<Blank> = None;
+    let enough = position.saturating_add(bytes);
+    while position < end && (position < enough || part.records.is_empty()) {
+        match window.record(segment, position, end)? {
+            None => {
+                gap.get_or_insert(Blank::at(position)).reach(&window, position);
+                position += 8;
+            }
+            Some((_, payload)) => {
+                part.gaps.extend(gap.take().map(|gap| gap.up_to(position)));
+                let next = after(position, payload.len());
+                part.records.push((Position(position), payload));
+                position = next;
+            }
+        }
+    }
+    if position < end {
+        // A stretch that has no record yet is looked at again.
+        part.next = Position(gap.map_or(position, |gap| gap.from));
+        return Ok(part);
+    }
+    part.gaps.extend(gap.and_then(Blank::used));
+    // What is missing of this segment, or between it and the next.
+    if let Some(next) = next_base {
+        let missing = next.checked_sub(segment.held_end()).filter(|missing| *missing > 0);
+        part.gaps.extend(missing.map(|missing| (Position(segment.held_end()), missing)));
+    }
+    part.next = Position(next_base.unwrap_or_else(|| segment.end()));
+    Ok(part)
+}
+
+/// A stretch in which no record was found.
+struct Blank {
+    from: u64,
+    /// Behind its last byte that is not zero.
+    used_to: u64,
+}
+
+impl Blank {
+    const fn at(position: u64) -> Self {
+        Self { from: position, used_to: position }
+    }
+
+    /// Goes on to the 8 bytes at `position`.
+    fn reach(&mut self, window: &Window, position: u64) {
+        if !window.is_blank(position) {
+            self.used_to = position + 8;
+        }
+    }
+
+    /// All of it: a record stands behind it.
+    const fn up_to(&self, position: u64) -> (Position, u64) {
+        (Position(self.from), position - self.from)
+    }
+
+    /// What was written of it, as nothing stands behind: the free end of a segment is zeros.
+    fn used(self) -> Option<(Position, u64)> {
+        (self.used_to > self.from).then(|| (Position(self.from), self.used_to - self.from))
+    }
+}
+
 fn walk_segment<E: From<io::Error>>(
     segment: &Segment,
     end: u64,
     visit: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut position = segment.base + SEGMENT_HEADER_BYTES;
-    let mut window = Window { bytes: Bytes::new(), start: position };
-    // Where a stretch that holds no record begins, and where its last byte that is not zero is behind.
-    let mut gap: Option<(u64, u64)> = None;
+    let mut window = Window { bytes: Bytes::new(), start: position, ahead: WINDOW_BYTES };
+    let mut gap: Option<Blank> = None;
     while position < end {
         let Some((group, payload)) = window.record(segment, position, end)? else {
-            let (_, used_to) = gap.get_or_insert((position, position));
-            if !window.is_blank(position) {
-                *used_to = position + 8;
-            }
+            gap.get_or_insert(Blank::at(position)).reach(&window, position);
             position += 8;
             continue;
         };
-        if let Some((from, _)) = gap.take() {
-            visit(Found::Gap { position: from, len: position - from })?;
+        if let Some((position, len)) = gap.take().map(|gap| gap.up_to(position)) {
+            visit(Found::Gap { position: position.0, len })?;
         }
         let next = after(position, payload.len());
         visit(Found::Record { position, group, payload })?;
         position = next;
     }
-    match gap {
-        // The free end of a segment is zeros.
-        Some((from, used_to)) if used_to > from => visit(Found::Gap { position: from, len: used_to - from }),
-        _ => Ok(()),
+    match gap.and_then(Blank::used) {
+        Some((position, len)) => visit(Found::Gap { position: position.0, len }),
+        None => Ok(()),
     }
 }
 
@@ -74,6 +136,8 @@ fn walk_segment<E: From<io::Error>>(
 struct Window {
     bytes: Bytes,
     start: u64,
+    /// How much is read at a time.
+    ahead: u64,
 }
 
 impl Window {
@@ -92,7 +156,7 @@ impl Window {
     fn reach(&mut self, segment: &Segment, position: u64, len: u64, end: u64) -> io::Result<()> {
         let here = self.start + self.bytes.len() as u64;
         if position + len > here && here < end {
-            self.bytes = segment.read(position, (position + len.max(WINDOW_BYTES)).min(end))?.into();
+            self.bytes = segment.read(position, (position + len.max(self.ahead)).min(end))?.into();
             self.start = position;
         }
         Ok(())

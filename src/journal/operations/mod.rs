@@ -255,7 +255,7 @@ impl Operations {
         let is_last = self.log.segment_end(begin).is_some_and(|(_, is_last)| is_last);
         let oldest = self.known().range(begin.0..).next().map(|(_, known)| known.at);
         if is_last && oldest.is_some_and(|at| is_older(at, age_max)) {
-            self.log.turn();
+            self.log.turn().map_err(std::io::Error::other)?;
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ pub struct Retained {
     pub(crate) remains: Remains,
     /// What else stood there and still counts, written again as it is now. Not of this kind.
     pub again: Vec<Record>,
+    /// Replays of which nothing is kept.
+    pub forgotten_replays: Vec<ReplayId>,
     /// The greatest id in use.
     pub last_id: u128,
 }
@@ -106,6 +108,8 @@ fn attempt_bytes(attempt: &Attempt) -> usize {
         }
 }
 
+/// The newest version. Version 1 forgets no replays, and has not met damage.
+pub(super) const VERSION: u8 = 2;
 /// Stands for the place of a record that is not written yet.
 const SOMEWHERE: Position = Position(1);
 
@@ -165,6 +169,12 @@ impl Carried {
 }
 
 impl Retained {
+    /// The version it is written as: the oldest that has a place for all of it.
+    pub(super) const fn version(&self) -> u8 {
+        let Counters { damaged, damaged_bytes, .. } = self.remains.counters;
+        if self.forgotten_replays.is_empty() && damaged == 0 && damaged_bytes == 0 { 1 } else { VERSION }
+    }
+
     /// What is carried here of an event.
     pub(crate) fn of(&self, id: EventId) -> Option<&Carried> {
         self.carried.iter().find(|carried| carried.entry.head.id == id)
@@ -194,20 +204,31 @@ pub(super) fn encode(retained: &Retained, out: &mut Vec<u8>) {
         out.bytes(&bytes);
     });
     out.raw(&retained.last_id.to_be_bytes());
+    if retained.version() == VERSION {
+        out.list(&retained.forgotten_replays, |out, replay| out.replay(*replay));
+        out.number(counters.damaged);
+        out.number(counters.damaged_bytes);
+    }
 }
 
-pub(super) fn decode(from: &mut Reader) -> Option<Retained> {
+pub(super) fn decode(from: &mut Reader, version: u8) -> Option<Retained> {
     let forgotten = from.list(Reader::event)?;
     let carried = from.list(decode_carried)?;
     let (accepted, unrouted, up_to) = (from.number()?, from.number()?, Position(from.number()?));
     let endpoints = from.list(|from| Some((from.name()?, decode_tally(from)?)))?.into_iter().collect();
     let replays = from.list(|from| Some((from.replay()?, decode_tally(from)?)))?.into_iter().collect();
-    let counters = Counters { accepted, unrouted, dropped: accepted, endpoints, replays, ..Counters::default() };
     let is_other = |record: &Record| !matches!(record, Record::Retained(_));
     let again = from.list(|from| Record::decode(from.bytes()?).filter(is_other))?;
     let last_id = u128::from_be_bytes(*from.take(16)?.first_chunk()?);
-    let remains = Remains { counters, up_to };
-    Some(Retained { forgotten, carried, remains, again, last_id })
+    let (forgotten_replays, damaged, damaged_bytes) = if version < VERSION {
+        (Vec::new(), 0, 0)
+    } else {
+        (from.list(Reader::replay)?, from.number()?, from.number()?)
+    };
+    let dropped = accepted;
+    let counted = Counters { accepted, unrouted, dropped, damaged, damaged_bytes, ..Counters::default() };
+    let remains = Remains { counters: Counters { endpoints, replays, ..counted }, up_to };
+    Some(Retained { forgotten, carried, remains, again, forgotten_replays, last_id })
 }
 
 fn encode_tally(tally: &Tally, out: &mut Vec<u8>) {

@@ -6,7 +6,7 @@ use crate::journal::record::retained::Remains;
 use crate::journal::{Counters, Held, Tally};
 
 /// How the index is laid out. One of another format is not read: it is built again from the log.
-const FORMAT: u64 = 6;
+const FORMAT: u64 = 7;
 
 /// What every batch carries along.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     for count in [meta.counters.accepted, meta.counters.unrouted, dropped.accepted, dropped.unrouted, up_to.0] {
         value.number(count);
     }
+    value.number(dropped.damaged);
+    value.number(dropped.damaged_bytes);
     value
 }
 
@@ -40,8 +42,10 @@ pub(super) fn decode_meta(from: &mut Reader) -> Option<Meta> {
     let last_id = u128::from_be_bytes(*from.take(16)?.first_chunk()?);
     let counters = Counters { accepted: from.number()?, unrouted: from.number()?, ..Counters::default() };
     let (accepted, unrouted) = (from.number()?, from.number()?);
-    let dropped = Counters { accepted, unrouted, dropped: accepted, ..Counters::default() };
-    let remains = Remains { counters: dropped, up_to: Position(from.number()?) };
+    let up_to = Position(from.number()?);
+    let (damaged, damaged_bytes) = (from.number()?, from.number()?);
+    let dropped = Counters { accepted, unrouted, dropped: accepted, damaged, damaged_bytes, ..Counters::default() };
+    let remains = Remains { counters: dropped, up_to };
     Some(Meta { applied, last_id, counters, remains })
 }
 

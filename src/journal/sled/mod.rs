@@ -47,7 +47,7 @@ use super::log::Position;
 use super::query::SCAN_MAX;
 use super::record::retained::Remains;
 use super::record::{decode_standing, encode_standing};
-use crate::core::id::{DeliveryId, EventId};
+use crate::core::id::{DeliveryId, EventId, ReplayId};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::standing::Standing;
@@ -82,6 +82,8 @@ pub(super) struct Index {
 pub(super) struct Handover {
     pub(super) updates: Vec<Update>,
     pub(super) replays: Vec<Replay>,
+    /// Replays to be removed.
+    pub(super) replays_gone: Vec<ReplayId>,
     pub(super) marks: Vec<(Name, EventId)>,
     pub(super) standings: Vec<(Name, Standing)>,
     /// What is left of all that retention let go of.
@@ -198,6 +200,10 @@ impl Index {
         }
         meta.applied = meta.applied.max(handover.applied);
         meta.remains.raise(&handover.remains);
+        for id in &handover.replays_gone {
+            replays::remove(*id, &self.db, &mut batch)?;
+            meta.remains.counters.replays.remove(id);
+        }
         batch.insert(b"m", encode_meta(&meta));
         totals::put(&self.meta(), &meta, &self.names, &mut batch);
         // Written first and published then: look-ups need not wait for the writing of a whole run.

@@ -24,6 +24,14 @@ pub(super) fn put(replay: &Replay, batch: &mut ::sled::Batch) {
     batch.remove(key(b'r', replay.id, &pieces.to_be_bytes()));
 }
 
+/// Removes a replay, in as many pieces as it has.
+pub(super) fn remove(id: ReplayId, db: &::sled::Db, batch: &mut ::sled::Batch) -> IndexResult<()> {
+    for piece in db.scan_prefix(key(b'r', id, &[])).keys() {
+        batch.remove(piece.map_err(sled_failed)?);
+    }
+    Ok(())
+}
+
 /// All replays, oldest first.
 pub(super) fn read(db: &::sled::Db) -> IndexResult<Vec<Replay>> {
     let mut values: BTreeMap<ReplayId, Vec<u8>> = BTreeMap::new();
@@ -40,6 +48,9 @@ pub(super) fn put_tallies(kind: u8, counters: &Counters, written: &Counters, bat
     let changed = counters.replays.iter().filter(|(id, tally)| written.replays.get(*id) != Some(*tally));
     for (id, tally) in changed {
         batch.insert(key(kind, *id, &[]), encode_tally(tally));
+    }
+    for id in written.replays.keys().filter(|id| !counters.replays.contains_key(*id)) {
+        batch.remove(key(kind, *id, &[]));
     }
 }
 

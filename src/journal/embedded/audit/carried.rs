@@ -1,5 +1,6 @@
 //! What retention has carried, in an audit: the record that carries an event says all that is known of it by then.
 
+use super::missing::Speaks;
 use super::{Auditor, deliveries};
 use crate::core::id::{DeliveryId, EventId};
 use crate::journal::JournalError;
@@ -29,16 +30,12 @@ impl Auditor<'_> {
         Ok(carried.and_then(|carried| carried.entry_at(place).slot(id.slot).cloned()))
     }
 
-    /// Notes that the index has nothing of what a record speaks of, unless that turns out to have been let go of.
-    pub(super) fn note_missing(&mut self, event: EventId, subject: Subject, detail: String) {
-        self.missing.entry(event).or_default().push((subject, detail));
-    }
-
     pub(super) fn retained(&mut self, place: Position, retained: &Retained) -> Result<(), JournalError> {
-        for id in &retained.forgotten {
-            self.missing.remove(id);
-        }
+        self.have_gone(&retained.forgotten, &retained.forgotten_replays);
         self.remains_told.raise(&retained.remains);
+        for replay in &retained.forgotten_replays {
+            self.remains_told.counters.replays.remove(replay);
+        }
         for record in &retained.again {
             self.record(place, record)?;
         }
@@ -55,7 +52,7 @@ impl Auditor<'_> {
         }
         let (id, told) = (head.id, carried.entry_at(place));
         let Some(entry) = self.entry(id)? else {
-            self.note_missing(id, Subject::Event(id), format!("the record at {} carries it", place.0));
+            self.note_missing(id, None, place, Speaks::Carries);
             return Ok(());
         };
         if self.is_superseded(&entry, place)? {
@@ -80,12 +77,5 @@ impl Auditor<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What stayed missing.
-    pub(super) fn conclude_missing(&mut self) {
-        for (subject, detail) in std::mem::take(&mut self.missing).into_values().flatten() {
-            self.audit.note(What::Missing, Some(subject), None, detail);
-        }
     }
 }

@@ -297,3 +297,28 @@ fn an_audit_beside_traffic_is_clean() {
     let audit = journal.audit(Span::default()).unwrap();
     assert_eq!((audit.found, audit.counters), (0, journal.counters()));
 }
+
+/// However little may be remembered at a time, all that is missing is named.
+#[test]
+fn what_is_missing_is_named_in_as_many_walks_as_it_takes() {
+    let (_dir, journal) = made();
+    for n in 10..60 {
+        journal.commit(&[Change::Accept(event(n, &["a"]))]).unwrap();
+        journal.commit(&[attempt(id(n).delivery(0), 1, Step::Succeed)]).unwrap();
+    }
+    journal.settle_index().unwrap();
+    for kind in [b"b", b"e"] {
+        remove_keys(&journal, kind);
+    }
+    let whole = journal.audit(Span::default()).unwrap();
+    let missing = |audit: &Audit| {
+        let mut missing: Vec<_> = named(audit).into_iter().filter(|(what, _)| *what == What::Missing).collect();
+        missing.sort();
+        missing
+    };
+    assert!(missing(&whole).len() >= 100);
+    for notes_max in [7, 2] {
+        let audit = super::audit_within(&journal.inner, Span::default(), notes_max).unwrap();
+        assert_eq!(missing(&audit), missing(&whole));
+    }
+}

@@ -1,6 +1,7 @@
 //! What a sweep must not do: lose what it does not know yet, cut too early, write too much at once.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::super::{EmbeddedJournal, Settings, start};
 use super::*;
@@ -13,12 +14,19 @@ use crate::journal::{Journal as _, Receipt, Settlement, ledger};
 const SEGMENT_BYTES: u64 = 16 << 10;
 const LATE: Timestamp = Timestamp::from_millis(1 << 40);
 
-fn open(dir: &std::path::Path) -> EmbeddedJournal {
+mod crash;
+mod damage;
+mod full;
+
+fn settings(dir: &std::path::Path) -> Settings {
     let (dir, now) = (dir.to_owned(), Timestamp::from_millis(1));
     let (ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (0, 0, 1 << 20);
     let segment_bytes = SEGMENT_BYTES;
-    let settings = Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now };
-    EmbeddedJournal::open(&settings, &|_| ()).unwrap()
+    Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now }
+}
+
+fn open(dir: &std::path::Path) -> EmbeddedJournal {
+    EmbeddedJournal::open(&settings(dir), &|_| ()).unwrap()
 }
 
 /// Nothing is handed to the index any more but by who says so.
@@ -59,7 +67,7 @@ fn sweep_all(journal: &EmbeddedJournal) -> u64 {
     loop {
         match journal.sweep(&retention(), LATE).unwrap() {
             Sweep::Change(change) => assert_eq!(journal.commit(&[change]).unwrap(), [Receipt::Done]),
-            Sweep::Looked => {}
+            Sweep::Looked | Sweep::Damaged(_) => {}
             Sweep::Freed(bytes) => freed += bytes,
             Sweep::Idle => return freed,
         }
@@ -164,11 +172,11 @@ fn what_a_step_carries_is_bounded_whatever_a_record_holds() {
             assert_eq!(journal.commit(&[Change::Settle(settlement)]).unwrap(), [Receipt::Done]);
         }
     }
-    let mut work = Work::new(journal.inner.log.begin(), journal.inner.log.end(), false);
-    work.go(journal.inner.log.end());
+    let (begin, end) = (journal.inner.log.begin(), journal.inner.log.end());
+    let mut go = Go::new(begin, Position(end.0 + 1));
     let mut carried = BTreeSet::new();
-    while work.at < work.end {
-        let step = journal.inner.go_on(&mut work, &retention(), &BTreeSet::new(), LATE).unwrap();
+    while matches!(go.stage, Stage::Records(at) if at < end) {
+        let step = journal.inner.go_on(&mut go, &retention(), &BTreeSet::new(), LATE).unwrap();
         let Sweep::Change(Change::Retain(retain)) = step else { continue };
         let bytes: usize = retain.items.iter().flat_map(|item| &item.payload).map(Payload::bytes).sum();
         assert!(bytes < STEP_BYTES_MAX + (64 << 10), "{bytes} bytes");
@@ -193,4 +201,65 @@ fn of_many_attempts_an_event_carries_the_newest() {
     assert_eq!(numbers(0), [35, 36, 37, 38, 39, 40]);
     assert_eq!((numbers(1), numbers(2)), (vec![1, 2], vec![]));
     assert!(payload.bytes() <= 3 * (100 << 10));
+}
+
+/// What waits cannot go. A source that has more of it than it may have at all is not written again and again for it.
+#[test]
+fn a_source_whose_waiting_events_are_too_much_alone_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    for id in 1..=60 {
+        accept(&journal, event(id, id % 30 != 0));
+    }
+    let default = Keep { payload: None, metadata: None, bytes_max: Some(2 * SEGMENT_BYTES) };
+    let retention = Retention { default, ..retention() };
+    let end = journal.inner.log.end();
+    for _ in 0..100 {
+        match journal.sweep(&retention, LATE).unwrap() {
+            Sweep::Looked | Sweep::Idle => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((journal.inner.log.begin(), journal.inner.log.end()), (Position::NONE, end));
+    // Enough beside them is let go of, once.
+    for id in 61..=80 {
+        accept(&journal, event(id, id % 2 == 0));
+    }
+    let (mut steps, mut freed) = (0, 0);
+    loop {
+        steps += 1;
+        assert!(steps < 2000, "it ends");
+        match journal.sweep(&retention, LATE).unwrap() {
+            Sweep::Change(change) => assert_eq!(journal.commit(&[change]).unwrap(), [Receipt::Done]),
+            Sweep::Freed(bytes) => freed += bytes,
+            Sweep::Looked | Sweep::Damaged(_) => {}
+            Sweep::Idle => break,
+        }
+    }
+    assert!(freed > 0);
+    let held = journal.counters().sources[&Name::new("flyflow").unwrap()];
+    assert!(held.bytes - held.live_bytes <= 2 * SEGMENT_BYTES / 8, "{held:?}");
+}
+
+/// A log that does not begin at 0 is read from where it begins to its end, and no further than that.
+#[test]
+fn the_progress_of_a_rebuild_is_of_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    for batch in 0..30 {
+        let changes: Vec<Change> = (1..=200).map(|n| Change::Accept(Arc::new(event(batch * 200 + n, false)))).collect();
+        journal.commit(&changes).unwrap();
+        if batch == 19 {
+            assert!(sweep_all(&journal) > 0);
+        }
+    }
+    drop(journal);
+    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+    let seen = std::cell::RefCell::new(Vec::new());
+    let journal =
+        EmbeddedJournal::open(&settings(folder.path()), &|progress| seen.borrow_mut().push(progress)).unwrap();
+    assert!(journal.inner.log.begin() > Position::NONE);
+    let seen = seen.into_inner();
+    assert!(seen.windows(2).all(|pair| pair[0].done_bytes < pair[1].done_bytes));
+    assert!(seen[0].done_bytes * 2 > seen[0].total_bytes / 2 && seen[0].done_bytes < seen[0].total_bytes, "{seen:?}");
 }

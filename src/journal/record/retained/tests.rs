@@ -71,6 +71,7 @@ fn sample() -> Record {
         carried: vec![carried(true), carried(false)],
         remains: Remains { counters, up_to: Position(4096) },
         again: vec![Record::Stood { endpoint: name("crm"), standing }],
+        forgotten_replays: Vec::new(),
         last_id: 1 << 100,
     })
 }
