@@ -145,6 +145,7 @@ impl Gateway {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
+            importer: Arc::new(ingest::importer(&config.sources)),
             holders: Arc::new(holders),
             register: Arc::new(Register::new(operations)),
             hosts: Arc::new(Hosts::new(admin_addr, config.admin.hosts)),

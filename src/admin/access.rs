@@ -20,6 +20,8 @@ pub struct Route {
     pub role: Option<Role>,
     /// What it is called where it is noted who asked for it, or was denied it; `None` where everybody may look.
     pub what: Option<&'static str>,
+    /// Whether its body is data rather than a request: it may be large, and is not noted.
+    pub data: bool,
 }
 
 /// What a request asks for.
@@ -32,19 +34,23 @@ pub(super) enum Found {
 }
 
 const fn open(path: &'static str) -> Route {
-    Route { method: Method::GET, path, role: None, what: None }
+    Route { method: Method::GET, path, role: None, what: None, data: false }
 }
 
 const fn read(path: &'static str) -> Route {
-    Route { method: Method::GET, path, role: Some(Role::Read), what: None }
+    Route { method: Method::GET, path, role: Some(Role::Read), what: None, data: false }
 }
 
 const fn operate(path: &'static str, what: &'static str) -> Route {
-    Route { method: Method::POST, path, role: Some(Role::Operate), what: Some(what) }
+    Route { method: Method::POST, path, role: Some(Role::Operate), what: Some(what), data: false }
+}
+
+const fn take_in(path: &'static str, what: &'static str) -> Route {
+    Route { method: Method::POST, path, role: Some(Role::Operate), what: Some(what), data: true }
 }
 
 const fn admin(method: Method, path: &'static str, what: &'static str) -> Route {
-    Route { method, path, role: Some(Role::Admin), what: Some(what) }
+    Route { method, path, role: Some(Role::Admin), what: Some(what), data: false }
 }
 
 /// Every route there is.
@@ -54,6 +60,8 @@ pub const ROUTES: &[Route] = &[
     read("/metrics"),
     read("/api/v1/whoami"),
     read("/api/v1/events"),
+    read("/api/v1/events/export"),
+    take_in("/api/v1/events/import", "events.import"),
     read("/api/v1/events/{}"),
     read("/api/v1/events/{}/body"),
     operate("/api/v1/events/{}/replay", "event.replay"),

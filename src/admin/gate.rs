@@ -26,15 +26,18 @@ use super::auth;
 use super::holders::{Held, NotKnown};
 use super::problem::Problem;
 use super::register::{self, Denied};
-use super::{AdminState, BODY_MAX_BYTES, routes};
+use super::{AdminState, BODY_MAX_BYTES, DATA_MAX_BYTES, routes};
 use crate::core::operation::{Operation, Who};
 use crate::core::role::Role;
 use crate::upload::Upload;
 
 /// Longest time a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where the body is data.
+const DATA_TIMEOUT: Duration = Duration::from_secs(60);
 /// What an attempt without a token that is worth something is called.
-const AUTHENTICATE: Route = Route { method: Method::GET, path: "", role: None, what: Some("authenticate") };
+const AUTHENTICATE: Route =
+    Route { method: Method::GET, path: "", role: None, what: Some("authenticate"), data: false };
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -96,8 +99,14 @@ impl Gate {
             parts.extensions.insert(caller);
             return Ok(self.pass(Request::from_parts(parts, Either::Left(body))).await);
         }
-        let body = collect(body).await?;
-        let parameters = register::parameters(parts.uri.query(), &body);
+        let body = if route.data {
+            collect(body, DATA_MAX_BYTES, DATA_TIMEOUT)
+        } else {
+            collect(body, BODY_MAX_BYTES, BODY_TIMEOUT)
+        };
+        let body = body.await?;
+        let asked = if route.data { &[] } else { &body[..] };
+        let parameters = register::parameters(parts.uri.query(), asked);
         let operation = Operation { parameters, ..self.operation(&parts, route, Some(&caller)) };
         parts.extensions.insert(caller);
         let request = Request::from_parts(parts, Either::Right(Full::new(body)));
@@ -192,14 +201,17 @@ impl Gate {
     }
 }
 
-/// A body of at most [`BODY_MAX_BYTES`].
-async fn collect(body: Upload) -> Result<Bytes, Problem> {
-    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds");
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await;
+/// A whole body.
+async fn collect(body: Upload, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
+    let late = |_| {
+        let detail = format!("the body took longer than {} seconds", timeout.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+    };
+    let collected = tokio::time::timeout(timeout, Limited::new(body, max_bytes).collect()).await;
     match collected.map_err(late)? {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body is larger than {BODY_MAX_BYTES} bytes");
+            let detail = format!("the body is larger than {max_bytes} bytes");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
         Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off")),

@@ -5,7 +5,7 @@
 //! or problem+json (but an event's raw body and the metrics), lists come in bounded pages, and what a request changes is
 //! seen through even if the one who asked hangs up.
 //!
-//! One file a noun (`events`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
+//! One file a noun (`events`, `exports`, `imports`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
 //! `operations`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `select` what is asked for · `problem` answers ·
 //! [`access`] what each route takes · [`register`] who had what done · [`holders`] who holds which token · [`auth`] what a
 //! token is · [`hosts`] by which names it is asked · [`knocks`] who guesses. Absent: the accept loop with its limits, which
@@ -17,12 +17,14 @@ pub mod auth;
 mod deliveries;
 mod endpoints;
 mod events;
+pub mod exports;
 mod failures;
 mod gaps;
 pub mod gate;
 mod health;
 pub mod holders;
 pub mod hosts;
+pub mod imports;
 mod keys;
 pub mod knocks;
 mod metrics;
@@ -59,6 +61,10 @@ use crate::telemetry::Intake;
 /// Largest JSON body of a request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 
+/// Largest body of a request that brings data, in bytes: one event with the largest body there can be, written in the
+/// longest way there is for most.
+pub const DATA_MAX_BYTES: usize = 96 << 20;
+
 const GET: &[Method] = &[Method::GET];
 const POST: &[Method] = &[Method::POST];
 const GET_OR_POST: &[Method] = &[Method::GET, Method::POST];
@@ -72,6 +78,8 @@ pub struct AdminState {
     pub intake: Arc<Intake>,
     /// What was refused, and the way to take it in again.
     pub refused: Arc<refusals::Readmission>,
+    /// Makes events of exported ones.
+    pub importer: Arc<imports::Importer>,
     /// Who may ask.
     pub holders: Arc<Holders>,
     /// Notes who had what done.
@@ -86,7 +94,12 @@ pub struct AdminState {
 
 /// Every noun's routes, for the [`gate`] to stand before.
 fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + use<> {
-    let nouns = events::routes(state)
+    // Those with a word where an event's id may stand go first.
+    let nouns = exports::routes(state)
+        .or(imports::routes(state))
+        .unify()
+        .or(events::routes(state))
+        .unify()
         .or(deliveries::routes(state))
         .unify()
         .or(replays::routes(state))

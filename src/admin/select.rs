@@ -135,7 +135,7 @@ fn split(slot: &mut Vec<String>, value: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn flag(name: &str, value: &str) -> Result<bool, Problem> {
+pub(super) fn flag(name: &str, value: &str) -> Result<bool, Problem> {
     match value {
         "" | "true" => Ok(true),
         "false" => Ok(false),

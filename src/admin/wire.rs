@@ -6,6 +6,7 @@
 //! than was asked. Absent: anything secret (an endpoint's URL comes without its query, its headers not at all).
 
 mod audit;
+mod exchange;
 mod failures;
 mod flow;
 mod from_core;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::{Audit, Difference};
+pub use self::exchange::{ExportEnd, ExportNext, ImportEvent, Imported, Imports};
 pub use self::failures::{FailureGroup, FailureSample, Failures};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 pub use self::operations::Operation;
@@ -69,6 +71,9 @@ pub struct Event {
     /// The sender's headers, in order. Only where one event is shown, and only if its record is intact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<(String, Octets)>>,
+    /// The sender's bytes. Only where events are exported, and only if the event's record is intact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Octets>,
     /// Its deliveries, in order of their making. Absent inside a delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliveries: Option<Vec<Delivery>>,

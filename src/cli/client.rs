@@ -35,6 +35,16 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// Which gateway is meant, and how its answers are printed.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Remote {
+    #[command(flatten)]
+    pub(crate) gateway: Gateway,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Which gateway is meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Gateway {
     /// The admin API's base URL [default: admin.listen of the config]
     #[arg(long, env = "BACKSTOP_ADMIN", value_name = "URL")]
     pub(crate) admin: Option<String>,
@@ -45,9 +55,6 @@ pub(crate) struct Remote {
     /// certificate of admin.tls, where the config says where the admin API is]
     #[arg(long, env = "BACKSTOP_CA", value_name = "PATH")]
     pub(crate) ca: Option<PathBuf>,
-    /// How the result is printed
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    pub(crate) output: Output,
 }
 
 /// The admin API of one gateway.
@@ -59,8 +66,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The gateway that `remote` names, or else that of the config at `config`, which is read only if needed.
+    /// As [`Client::of`], for a verb that prints answers.
     pub(crate) fn new(remote: &Remote, config: &Path) -> Result<Self, Failure> {
+        Self::of(&remote.gateway, config)
+    }
+
+    /// The gateway that `remote` names, or else that of the config at `config`, which is read only if needed.
+    pub(crate) fn of(remote: &Gateway, config: &Path) -> Result<Self, Failure> {
         let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
         let knows_token = from_environment.is_some() || remote.token_file.is_some();
         let config = if remote.admin.is_some() && knows_token { None } else { Some(load(config)?) };
@@ -105,6 +117,29 @@ impl Client {
     /// `GET path`, as bytes.
     pub(crate) async fn get_raw(&self, path: &[&str]) -> Result<Vec<u8>, Failure> {
         self.send(self.http.get(self.url(path)?)).await
+    }
+
+    /// `GET path` with these query parameters, as bytes.
+    pub(crate) async fn get_part(
+        &self,
+        path: &[&str],
+        parameters: &[(&'static str, String)],
+    ) -> Result<Vec<u8>, Failure> {
+        let mut url = self.url(path)?;
+        url.query_pairs_mut().extend_pairs(parameters);
+        self.send(self.http.get(url)).await
+    }
+
+    /// `POST path` with these query parameters and lines of JSON.
+    pub(crate) async fn post_lines<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        parameters: &[(&'static str, String)],
+        lines: Vec<u8>,
+    ) -> Result<T, Failure> {
+        let mut url = self.url(path)?;
+        url.query_pairs_mut().extend_pairs(parameters);
+        read_json(&self.send(self.http.post(url).header("content-type", "application/x-ndjson").body(lines)).await?)
     }
 
     /// `DELETE path`.

@@ -1,4 +1,4 @@
-//! `backstop journal verify | rebuild | stats`: looking after the journal.
+//! `backstop journal verify | rebuild | stats | export`: looking after the journal.
 //!
 //! The journal verbs work on the directory itself, so the gateway must not be running; the lock sees to it.
 
@@ -9,9 +9,10 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::client;
 use super::exit::Failure;
 use super::table::Output;
+use super::{client, export};
+use crate::admin::exports;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::journal_settings;
 use crate::journal::audit::Span;
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Verb {
     /// Read the whole log and hold the index against it; fails if anything is damaged
     Verify,
@@ -36,6 +37,8 @@ enum Verb {
     Rebuild,
     /// Show sizes and totals
     Stats,
+    /// Write its events as lines of JSON, as `backstop export` does of a running gateway
+    Export(Box<export::Wanted>),
 }
 
 /// What a journal verb found.
@@ -64,19 +67,48 @@ struct Stretch {
 /// Runs a journal verb.
 pub(crate) fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     let settings = settings(config)?;
-    let found = match args.verb {
+    let found = match &args.verb {
         Verb::Verify => verify(&settings)?,
         Verb::Rebuild => {
             EmbeddedJournal::distrust_index(&settings).map_err(failed)?;
             Found { rebuilt: Some("as asked".to_owned()), ..look(&settings)? }
         }
         Verb::Stats => look(&settings)?,
+        Verb::Export(wanted) => return export(wanted, &settings),
     };
     args.output.show(&found, as_text)?;
     if found.damaged.is_empty() && found.agrees {
         Ok(())
     } else {
         Err(Failure::failed("the journal is damaged: what is named above is lost, the rest is intact"))
+    }
+}
+
+/// Exports what there is, and fails if some of it was lost.
+fn export(wanted: &export::Wanted, settings: &Settings) -> Result<(), Failure> {
+    let query = exports::asked(&wanted.parameters(), SystemClock.now()).map_err(Failure::usage)?;
+    let mut file = export::Sheet::open(wanted)?;
+    let damaged = opened(settings, |journal| {
+        let mut query = query;
+        let written = loop {
+            let part = exports::part(journal, query.clone())?;
+            if let Err(failure) = file.write(&part.lines, part.held) {
+                break Err(failure);
+            }
+            query.after = part.next;
+            if part.next.is_none() {
+                break Ok(());
+            }
+        };
+        Ok(written.map(|()| stretches(&journal.report().findings.damaged)))
+    })??;
+    file.end()?;
+    match damaged.as_slice() {
+        [] => Ok(()),
+        [Stretch { position, .. }, ..] => Err(Failure::failed(format!(
+            "the journal is damaged in {} places, first at {position}: what stood there is not in the export",
+            damaged.len()
+        ))),
     }
 }
 

@@ -12,9 +12,11 @@ mod demo;
 mod endpoints;
 mod events;
 mod exit;
+mod export;
 mod failed;
 mod failures;
 mod filters;
+mod import;
 mod journal;
 mod operations;
 mod refused;
@@ -71,6 +73,8 @@ enum Verb {
     Pause(endpoints::PauseArgs),
     Resume(endpoints::ResumeArgs),
     Audit(audit::Args),
+    Export(export::Args),
+    Import(import::Args),
     Operations(operations::Args),
     Token(token::Args),
     Whoami(token::WhoAmIArgs),
@@ -114,6 +118,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Pause(args) => endpoints::pause(&args, config).await,
         Verb::Resume(args) => endpoints::resume(&args, config).await,
         Verb::Audit(args) => audit::run(&args, config).await,
+        Verb::Export(args) => export::run(&args, config).await,
+        Verb::Import(args) => import::run(&args, config).await,
         Verb::Operations(args) => operations::run(&args, config).await,
         Verb::Token(args) => token::run(&args, config).await,
         Verb::Whoami(args) => token::whoami(&args, config).await,

@@ -14,6 +14,7 @@ pub mod calls;
 pub mod committer;
 pub mod dispatcher;
 mod driver;
+mod importing;
 mod recent;
 mod replayer;
 mod replays;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::core::attempt::Reply;
 use crate::core::delivery::Delivery;
@@ -291,24 +292,26 @@ impl Engine {
     /// Routes and stores an event. On `Ok` it is durable.
     pub async fn accept(&self, mut draft: Draft) -> Result<Accepted, NotAccepted> {
         let shared = &self.shared;
-        match &*shared.health.borrow() {
-            Health::Running => {}
-            Health::Stopping => return Err(NotAccepted::Stopping),
-            Health::Failed(why) => return Err(NotAccepted::Failed(why.clone())),
-        }
-        if shared.journal.is_full() {
-            return Err(NotAccepted::Full);
-        }
+        self.may_accept()?;
         let slot = Arc::clone(&shared.accept_slots).try_acquire_owned().map_err(|_| NotAccepted::Busy)?;
         draft.endpoints = shared.map.routes.fan_out(&draft.source, &draft.event_type);
-        let (reply, answer) = oneshot::channel();
-        shared.committer.accept(draft, shared.clock.now(), slot, reply);
-        match answer.await {
-            Ok(Ok(accepted)) => Ok(accepted),
-            Ok(Err(JournalError::Full(_))) => Err(NotAccepted::Full),
-            Ok(Err(error)) => Err(NotAccepted::Failed(error.to_string())),
-            Err(_) => Err(NotAccepted::Stopping),
+        self.store(draft, slot).await.unwrap_or(Err(JournalError::Closed)).map_err(NotAccepted::from)
+    }
+
+    fn may_accept(&self) -> Result<(), NotAccepted> {
+        match &*self.shared.health.borrow() {
+            Health::Running if self.shared.journal.is_full() => Err(NotAccepted::Full),
+            Health::Running => Ok(()),
+            Health::Stopping => Err(NotAccepted::Stopping),
+            Health::Failed(why) => Err(NotAccepted::Failed(why.clone())),
         }
+    }
+
+    /// Hands an event, routed as it is to be, to the committer.
+    fn store(&self, draft: Draft, slot: OwnedSemaphorePermit) -> oneshot::Receiver<Result<Accepted, JournalError>> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.committer.accept(draft, self.shared.clock.now(), slot, reply);
+        answer
     }
 
     /// Takes a scheduled delivery back.
@@ -494,6 +497,16 @@ async fn read_blocking<T: Send + 'static>(
 impl From<JournalError> for NotDone {
     fn from(error: JournalError) -> Self {
         Self::Journal(error)
+    }
+}
+
+impl From<JournalError> for NotAccepted {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Full(_) => Self::Full,
+            JournalError::Closed => Self::Stopping,
+            failed => Self::Failed(failed.to_string()),
+        }
     }
 }
 

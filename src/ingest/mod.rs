@@ -27,11 +27,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use warp::reply::Response;
 use warp::{Filter, Reply as _};
 
-use crate::core::event::{Draft, Event, Header};
+use crate::core::event::{Draft, Event, Header, UNKNOWN_TYPE};
 use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::rate::Rate;
@@ -314,6 +314,39 @@ pub fn reader(sources: &[Source]) -> impl Fn(&Name, Vec<Header>, Bytes) -> Resul
             return Err(Away::TooLarge { max_bytes }.to_string());
         }
         admit(source, headers, body).map_err(|refusal| refusal.to_string())
+    }
+}
+
+/// Makes events of ones that were events before: what their headers and bodies may be is as for a request, what they
+/// say is not read.
+pub fn importer(sources: &[Source]) -> impl Fn(&Name, Vec<Header>, Bytes) -> Result<Draft, String> + use<> {
+    let bodies: HashMap<Name, usize> =
+        sources.iter().map(|source| (source.name.clone(), source.body_max_bytes)).collect();
+    move |name, headers, body| {
+        let &max_bytes = bodies.get(name).ok_or_else(|| format!("the config has no source `{name}`"))?;
+        if body.len() > max_bytes {
+            return Err(Away::TooLarge { max_bytes }.to_string());
+        }
+        let mut map = HeaderMap::new();
+        for Header { name, value } in headers {
+            let (key, value) = (HeaderName::from_bytes(name.as_bytes()).ok(), HeaderValue::from_bytes(&value).ok());
+            let header = key.zip(value);
+            let (key, value) = header.ok_or_else(|| format!("its header `{}` is none in HTTP", name.escape_debug()))?;
+            map.append(key, value);
+        }
+        let headers = headers::kept(&map).ok_or_else(|| Away::Headers.to_string())?;
+        let source = name.clone();
+        let event_type = UNKNOWN_TYPE.to_owned();
+        Ok(Draft {
+            source,
+            event_type,
+            key: None,
+            occurred_at: None,
+            headers,
+            body,
+            dedup: None,
+            endpoints: Vec::new(),
+        })
     }
 }
 

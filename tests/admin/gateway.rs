@@ -30,7 +30,7 @@ use backstop::core::source::{Ack, DedupRule, Source};
 use backstop::core::timestamp::Timestamp;
 use backstop::core::window::Concurrency;
 use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
-use backstop::ingest::reader;
+use backstop::ingest::{importer, reader};
 use backstop::journal::memory::MemoryJournal;
 use backstop::journal::operations::{self, Operations};
 use backstop::journal::refused::{self, Refusals};
@@ -287,6 +287,7 @@ impl Gateway {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
             refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
+            importer: Arc::new(importer(&[strict()])),
             holders: Arc::new(holders),
             register: Arc::new(Register::new(Ok(operations))),
             hosts: Arc::new(Hosts::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec!["admin.example".to_owned()])),

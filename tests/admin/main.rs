@@ -6,6 +6,7 @@
 
 mod cancel;
 mod door;
+mod exchange;
 mod failures;
 mod gaps;
 mod gateway;

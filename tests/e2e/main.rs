@@ -9,6 +9,7 @@
 mod calls;
 mod egress;
 mod events;
+mod exchange;
 mod flask;
 mod headers;
 mod http;

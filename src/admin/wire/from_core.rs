@@ -43,6 +43,15 @@ impl Event {
     }
 }
 
+impl Event {
+    /// An event with its body, as it is exported.
+    #[must_use]
+    pub fn exported(view: &journal::EventView, event: Option<&event::Event>, deliveries: Vec<Delivery>) -> Self {
+        let body = event.map(|event| Octets::from(&event.draft.body[..]));
+        Self { body, ..Self::shown(view, event, deliveries) }
+    }
+}
+
 impl From<&EventHead> for Event {
     fn from(head: &EventHead) -> Self {
         Self {
@@ -55,6 +64,7 @@ impl From<&EventHead> for Event {
             body_bytes: head.body_bytes,
             payload_kept: None,
             headers: None,
+            body: None,
             deliveries: None,
         }
     }
@@ -128,6 +138,17 @@ impl Octets {
                 Self::from(bytes.get(..error.valid_up_to()).unwrap_or_default())
             }
             _ => Self::from(bytes),
+        }
+    }
+}
+
+impl TryFrom<Octets> for Vec<u8> {
+    type Error = base64::DecodeError;
+
+    fn try_from(octets: Octets) -> Result<Self, base64::DecodeError> {
+        match octets {
+            Octets::Text(text) => Ok(text.into_bytes()),
+            Octets::Binary { base64 } => BASE64.decode(base64),
         }
     }
 }
