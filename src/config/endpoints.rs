@@ -54,12 +54,22 @@ enum Style {
     Stripe,
 }
 
+/// What the gateway has that an endpoint's settings are held against.
+#[derive(Clone, Copy)]
+pub(super) struct Gateway<'a> {
+    /// Its policy for connections.
+    pub(super) egress: &'a Policy,
+    /// Where its admin listener is.
+    pub(super) admin: SocketAddr,
+    /// Most attempts of one endpoint on their way at a time.
+    pub(super) in_flight_max: usize,
+}
+
 /// Every endpoint of the table, as far as their names and URLs are right.
 ///
-/// `egress` is the gateway's policy, `admin` where its admin listener is.
-pub(super) fn read(table: &Table<'_>, egress: &Policy, admin: SocketAddr) -> Vec<Endpoint> {
+pub(super) fn read(table: &Table<'_>, gateway: Gateway<'_>) -> Vec<Endpoint> {
     let named = |(text, value): (&str, Value<'_>)| match scalar::name(text) {
-        Ok(name) => value.table().and_then(|table| endpoint(name, table, egress, admin)),
+        Ok(name) => value.table().and_then(|table| endpoint(name, table, gateway)),
         Err(message) => {
             value.place.refuse(message);
             None
@@ -68,7 +78,7 @@ pub(super) fn read(table: &Table<'_>, egress: &Policy, admin: SocketAddr) -> Vec
     table.entries().into_iter().filter_map(named).collect()
 }
 
-fn endpoint(name: Name, mut table: Table<'_>, egress: &Policy, admin: SocketAddr) -> Option<Endpoint> {
+fn endpoint(name: Name, mut table: Table<'_>, gateway: Gateway<'_>) -> Option<Endpoint> {
     let place = table.place_of("url");
     let url = match table.get("url") {
         Some(value) => value.parsed(scalar::url),
@@ -77,15 +87,16 @@ fn endpoint(name: Name, mut table: Table<'_>, egress: &Policy, admin: SocketAddr
             None
         }
     };
-    let dial = dial(&mut table, egress);
-    check_reach(&table, url.as_deref(), &dial, admin);
+    let dial = dial(&mut table, gateway.egress);
+    check_reach(&table, url.as_deref(), &dial, gateway.admin);
     if url.as_deref().is_some_and(|url| url.starts_with("http:")) && table.has("tls") {
         table.place_of("tls").refuse("is of no use: url is http, which is not encrypted");
     }
     let signing = signing(&mut table);
     let (connect_timeout, timeout) = timeouts(&mut table);
     let headers = all_headers(&mut table);
-    let concurrency = table.read("concurrency", flow::concurrency).unwrap_or_default();
+    let concurrency = table.read("concurrency", |value| flow::concurrency(value, gateway.in_flight_max));
+    let concurrency = concurrency.unwrap_or_else(|| flow::concurrency_default(gateway.in_flight_max));
     let rate = table.read("rate", flow::rate);
     let breaker = table.read("breaker", flow::breaker).unwrap_or(Some(BreakerPolicy::default()));
     let (order, order_hold_max) = flow::order(&mut table);

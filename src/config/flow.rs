@@ -26,21 +26,34 @@ const SAMPLES_MAX: u32 = 1_000_000;
 /// The shortest span over which a failure rate says anything.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 
-/// A number, or `{ min, max }`.
-pub(super) fn concurrency(value: &Value<'_>) -> Option<Concurrency> {
+/// What an endpoint has that names no window: the core's, as far as `most` allows.
+pub(super) fn concurrency_default(most: usize) -> Concurrency {
+    let Concurrency { min, max } = Concurrency::default();
+    Concurrency { min: min.min(most), max: max.min(most) }
+}
+
+/// A number, or `{ min, max }`; no more than `most`, which the gateway lets one endpoint have.
+pub(super) fn concurrency(value: &Value<'_>, most: usize) -> Option<Concurrency> {
+    let beyond = format!("is more than one endpoint may have, {most}: half of delivery.in_flight_max; raise that or lower this");
     if value.is_integer() {
         let fixed = usize::try_from(value.integer(1..=CONCURRENCY_MAX)?).ok()?;
+        if fixed > most {
+            value.place.refuse(beyond);
+            return None;
+        }
         return Some(Concurrency { min: fixed, max: fixed });
     }
     if !value.is_table() {
         return value.wrong_type("a whole number or a table like { min = 1, max = 16 }");
     }
     let mut table = value.table()?;
-    let default = Concurrency::default();
+    let default = concurrency_default(most);
     let min = table.count("min", 1..=CONCURRENCY_MAX, default.min);
     let max = table.count("max", 1..=CONCURRENCY_MAX, default.max.max(min));
     if min > max {
         table.place_of("min").refuse("is more than max; lower it or raise max");
+    } else if max > most {
+        table.place_of(if min > most { "min" } else { "max" }).refuse(beyond);
     }
     table.done();
     Some(Concurrency { min, max })

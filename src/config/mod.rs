@@ -177,7 +177,9 @@ impl Config {
         let keep = retention::keep(root.table("retention"), Keep::default(), journal.segment_bytes);
         let (sources, keeps) = sources::read(&named.sources, journal.segment_bytes, keep);
         let egress = egress::read(&mut root, &Policy::default());
-        let endpoints = endpoints::read(&named.endpoints, &egress, admin.listen);
+        let in_flight_max = delivery.in_flight_max_per_endpoint();
+        let gateway = endpoints::Gateway { egress: &egress, admin: admin.listen, in_flight_max };
+        let endpoints = endpoints::read(&named.endpoints, gateway);
         let retention = retention::all(keep, keeps, &sources, &endpoints);
         let (routes, warnings) = routes::read(&mut root, &named);
         root.done();
@@ -237,6 +239,12 @@ impl JournalConfig {
 }
 
 impl DeliveryLimits {
+    /// Most attempts of one endpoint on their way at a time: the scheduler gives nobody more than half of them all.
+    #[must_use]
+    pub fn in_flight_max_per_endpoint(&self) -> usize {
+        (self.in_flight_max / 2).max(1)
+    }
+
     fn read(mut table: Table<'_>) -> Self {
         let limits = Self {
             in_flight_max: table.count("in_flight_max", 1..=100_000, 1024),

@@ -174,14 +174,7 @@ impl Delivery {
     /// How it is listed.
     #[must_use]
     pub const fn status(&self) -> Status {
-        match self.state {
-            State::Scheduled { .. } if self.attempts > 0 => Status::Retrying,
-            State::Scheduled { .. } | State::InFlight { .. } => Status::Scheduled,
-            State::Delivered => Status::Delivered,
-            State::Dead => Status::Dead,
-            State::Cancelled => Status::Cancelled,
-            State::Expired => Status::Expired,
-        }
+        Status::of(self.state, self.attempts)
     }
 }
 
@@ -203,6 +196,19 @@ pub enum Status {
 }
 
 impl Status {
+    /// How a delivery in this state is listed that was tried so many times.
+    #[must_use]
+    pub const fn of(state: State, attempts: u32) -> Self {
+        match state {
+            State::Scheduled { .. } if attempts > 0 => Self::Retrying,
+            State::Scheduled { .. } | State::InFlight { .. } => Self::Scheduled,
+            State::Delivered => Self::Delivered,
+            State::Dead => Self::Dead,
+            State::Cancelled => Self::Cancelled,
+            State::Expired => Self::Expired,
+        }
+    }
+
     /// Every status, in the order people read them.
     pub const ALL: [Self; 6] =
         [Self::Scheduled, Self::Retrying, Self::Delivered, Self::Dead, Self::Cancelled, Self::Expired];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::log::Position;
 use super::{Counters, EventView, Held, Settlement, Tally};
 use crate::core::attempt::FailureClass;
-use crate::core::delivery::{Delivery, Reason, State, Step};
+use crate::core::delivery::{Delivery, Reason, State, Status, Step};
 use crate::core::event::{Event, EventHead, Fingerprint, KeyTag, tag};
 use crate::core::failure::FailureGroup;
 use crate::core::id::ReplayId;
@@ -216,7 +216,6 @@ impl Entry {
     /// The delivery in slot `index`, as others see it.
     pub(crate) fn delivery(&self, index: usize) -> Option<Delivery> {
         let slot = self.slots.get(index)?;
-        let mut later = self.slots.iter().skip(index + 1);
         Some(Delivery {
             id: self.head.id.delivery(u16::try_from(index).ok()?),
             endpoint: slot.endpoint.clone(),
@@ -231,8 +230,13 @@ impl Entry {
             last_failure: slot.last_failure,
             group: slot.group,
             replay: slot.replay,
-            superseded: later.any(|later| later.endpoint == slot.endpoint),
+            superseded: self.is_superseded(index, slot),
         })
+    }
+
+    /// Whether a later delivery went to the same endpoint.
+    fn is_superseded(&self, index: usize, slot: &Slot) -> bool {
+        self.slots.iter().skip(index + 1).any(|later| later.endpoint == slot.endpoint)
     }
 
     pub(crate) fn deliveries(&self) -> impl DoubleEndedIterator<Item = Delivery> {
@@ -246,9 +250,8 @@ impl Entry {
 
     /// The deliveries to `endpoint` that fit, as the scheduler takes them.
     pub(crate) fn actives(&self, endpoint: &Name, fits: impl Fn(&Slot) -> bool) -> impl Iterator<Item = Active> {
-        let key = self.key();
         self.slots.iter().enumerate().filter(move |(_, slot)| slot.endpoint == *endpoint && fits(slot)).filter_map(
-            move |(index, slot)| {
+            |(index, slot)| {
                 let id = self.head.id.delivery(u16::try_from(index).ok()?);
                 Some(Active {
                     due: slot.state.due()?,
@@ -258,7 +261,7 @@ impl Entry {
                     probes: slot.probes,
                     born_at: slot.born_at,
                     tried_at: slot.tried_at,
-                    key,
+                    key: self.key(),
                     yields: slot.replay.is_some() && slot.attempts == 0,
                 })
             },
@@ -268,12 +271,11 @@ impl Entry {
     /// Adds this entry's deliveries to the tallies that `tally` finds (or, with `sign` -1, takes them out).
     pub(crate) fn count(&self, sign: Sign, mut tally: impl FnMut(&Slot, &mut dyn FnMut(&mut Tally))) {
         for (index, slot) in self.slots.iter().enumerate() {
-            let Some(delivery) = self.delivery(index) else { continue };
             tally(slot, &mut |tally| {
                 sign.add(if slot.is_again() { &mut tally.replayed } else { &mut tally.routed }, 1);
                 sign.add(&mut tally.attempts, u64::from(slot.attempts));
-                sign.add(tally.of_mut(delivery.status()), 1);
-                if slot.state == State::Dead && !delivery.superseded {
+                sign.add(tally.of_mut(Status::of(slot.state, slot.attempts)), 1);
+                if slot.state == State::Dead && !self.is_superseded(index, slot) {
                     sign.add(&mut tally.failed, 1);
                 }
             });

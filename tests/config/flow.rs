@@ -9,9 +9,9 @@ use backstop::core::window::Concurrency;
 
 use crate::{assert_endpoint_problems, parse, problems};
 
-/// The endpoint with `settings` and nothing else but a URL.
+/// The endpoint with `settings` and nothing else but a URL, where one may have as many attempts on their way as can be set.
 fn endpoint(settings: &str) -> Endpoint {
-    let config = parse(&format!("[endpoints.x]\nurl = \"http://x\"\n{settings}\n"));
+    let config = parse(&format!("[delivery]\nin_flight_max = 20000\n[endpoints.x]\nurl = \"http://x\"\n{settings}\n"));
     config.unwrap_or_else(|errors| panic!("{settings}\n{errors}")).endpoints.remove(0)
 }
 
@@ -62,6 +62,35 @@ fn a_window_is_fixed_by_a_number_and_bounded_by_a_table() {
         ("concurrency = { mim = 5 }", "concurrency.mim", "did you mean `min`?"),
         ("concurrency_max = 16", "concurrency_max", "did you mean `concurrency`?"),
     ]);
+}
+
+#[test]
+fn no_window_is_wider_than_what_one_endpoint_may_have() {
+    let x = |in_flight_max: usize, setting: &str| {
+        parse(&format!("[delivery]\nin_flight_max = {in_flight_max}\n[endpoints.x]\nurl = \"http://x\"\n{setting}\n"))
+    };
+    for (in_flight_max, setting, min, max) in [
+        (1024, "concurrency = 512", 512, 512),
+        (1024, "concurrency = { max = 512 }", 1, 512),
+        (1, "concurrency = 1", 1, 1),
+        // What nobody has asked for gives way.
+        (10, "", 1, 5),
+        (1, "", 1, 1),
+        (10, "concurrency = { min = 3 }", 3, 5),
+    ] {
+        let read = x(in_flight_max, setting).unwrap().endpoints.remove(0).concurrency;
+        assert_eq!(read, Concurrency { min, max }, "{in_flight_max}: {setting}");
+    }
+    for (in_flight_max, setting, key, most) in [
+        (1024, "concurrency = 513", "concurrency", 512),
+        (1024, "concurrency = { max = 513 }", "concurrency.max", 512),
+        (10, "concurrency = { min = 6 }", "concurrency.min", 5),
+        (3, "concurrency = { min = 2, max = 9 }", "concurrency.min", 1),
+    ] {
+        let told = x(in_flight_max, setting).unwrap_err().to_string();
+        let (key, most) = (format!("endpoints.x.{key}"), format!("may have, {most}: half of delivery.in_flight_max"));
+        assert!(told.contains(&key) && told.contains(&most), "{told}");
+    }
 }
 
 #[test]

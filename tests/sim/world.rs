@@ -360,8 +360,7 @@ impl World {
             return;
         }
         let index = self.rng.usize(1..self.far.len().max(2));
-        let some: Vec<Delivery> = self.truth.deliveries.values().cloned().collect();
-        match (self.rng.u32(0..6), self.rng.choice(some)) {
+        match (self.rng.u32(0..6), self.rng.choice(self.truth.deliveries.values()).cloned()) {
             (0, _) if index < self.far.len() => {
                 let pause = Pause { since: self.wall(), cause: PauseCause::Operator, note: String::new() };
                 let (reply, answer) = oneshot::channel();
