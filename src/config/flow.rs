@@ -34,7 +34,8 @@ pub(super) fn concurrency_default(most: usize) -> Concurrency {
 
 /// A number, or `{ min, max }`; no more than `most`, which the gateway lets one endpoint have.
 pub(super) fn concurrency(value: &Value<'_>, most: usize) -> Option<Concurrency> {
-    let beyond = format!("is more than one endpoint may have, {most}: half of delivery.in_flight_max; raise that or lower this");
+    let beyond =
+        format!("is more than one endpoint may have, {most}: half of delivery.in_flight_max; raise that or lower this");
     if value.is_integer() {
         let fixed = usize::try_from(value.integer(1..=CONCURRENCY_MAX)?).ok()?;
         if fixed > most {

@@ -18,7 +18,6 @@
 //!
 //! Absent: which delivery goes, and what its failure means for it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::core::attempt::FailureClass;
@@ -171,15 +170,26 @@ pub(crate) enum Verdict {
 /// Parts of the window in which samples are counted.
 const PARTS: u64 = 10;
 
+/// What came of the attempts in one part of the window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    /// Which one, counted from the epoch.
+    number: u64,
+    successes: u32,
+    failures: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    policy: Option<BreakerPolicy>,
+    policy: Option<Box<BreakerPolicy>>,
     circuit: Circuit,
     /// Failures in a row, and when the last one that counted became known.
     in_row: u32,
     failed_at: Timestamp,
-    /// Per part of the window: its number, successes, failures. Oldest first.
-    samples: VecDeque<(u64, u32, u32)>,
+    /// The length of a part of the window, if the circuit ever opens.
+    part_ms: Option<u64>,
+    /// What came of the attempts in the latest parts, each at the place of its number.
+    samples: [Part; PARTS as usize],
     probing: bool,
     /// While half open: successes and failures since the last step of the ramp.
     stage: (u32, u32),
@@ -200,12 +210,14 @@ impl Breaker {
             Circuit::Open { .. } if policy.is_none() => Circuit::Closed,
             circuit => circuit,
         };
+        let part_ms = policy.as_ref().map(|policy| (duration_millis(policy.window) / PARTS).max(1));
         Self {
-            policy,
+            part_ms,
+            policy: policy.map(Box::new),
             circuit,
             in_row: 0,
             failed_at: Timestamp::ZERO,
-            samples: VecDeque::new(),
+            samples: Default::default(),
             probing: false,
             stage: (1, 0),
             cause,
@@ -316,7 +328,7 @@ impl Breaker {
                     self.failed_at = now;
                 }
                 self.count(now, false);
-                let Some(cause) = self.tripped() else { return false };
+                let Some(cause) = self.tripped(now) else { return false };
                 let held = now.since(self.closed_at);
                 if self.policy.as_ref().is_none_or(|policy| held > policy.probe_max) {
                     self.probes = 0;
@@ -391,7 +403,7 @@ impl Breaker {
         } else {
             self.circuit = Circuit::Closed;
             (self.in_row, self.closed_at) = (0, now);
-            self.samples.clear();
+            self.samples = Default::default();
         }
     }
 
@@ -425,7 +437,7 @@ impl Breaker {
 
     /// The wall clock jumped by so many milliseconds.
     pub(crate) fn shift(&mut self, by: i64) {
-        self.samples.clear();
+        self.samples = Default::default();
         self.failed_at = self.failed_at.shifted(by);
         self.closed_at = self.closed_at.shifted(by);
         match &mut self.circuit {
@@ -439,28 +451,29 @@ impl Breaker {
     }
 
     fn count(&mut self, now: Timestamp, succeeded: bool) {
-        let Some(policy) = &self.policy else { return };
-        let part_ms = (duration_millis(policy.window) / PARTS).max(1);
-        let part = now.millis() / part_ms;
-        while self.samples.front().is_some_and(|(oldest, _, _)| oldest + PARTS <= part) {
-            self.samples.pop_front();
+        let Some(number) = self.part(now) else { return };
+        let Some(part) = self.samples.get_mut((number % PARTS) as usize) else { return };
+        if part.number != number {
+            *part = Part { number, ..Part::default() };
         }
-        if self.samples.back().is_none_or(|(newest, _, _)| *newest != part) {
-            self.samples.push_back((part, 0, 0));
-        }
-        if let Some((_, successes, failures)) = self.samples.back_mut() {
-            *(if succeeded { successes } else { failures }) += 1;
-        }
+        *(if succeeded { &mut part.successes } else { &mut part.failures }) += 1;
+    }
+
+    /// The part of the window that it is.
+    fn part(&self, now: Timestamp) -> Option<u64> {
+        self.part_ms.map(|part_ms| now.millis() / part_ms)
     }
 
     /// Why it should open now, if it should.
-    fn tripped(&self) -> Option<TripCause> {
+    fn tripped(&self, now: Timestamp) -> Option<TripCause> {
         let policy = self.policy.as_ref()?;
         if self.in_row >= policy.failures {
             return Some(TripCause::ConsecutiveFailures);
         }
-        let successes: u32 = self.samples.iter().map(|(_, successes, _)| successes).sum();
-        let failures: u32 = self.samples.iter().map(|(_, _, failures)| failures).sum();
+        let first = (self.part(now)? + 1).saturating_sub(PARTS);
+        let recent = self.samples.iter().filter(|part| part.number >= first);
+        let successes: u32 = recent.clone().map(|part| part.successes).sum();
+        let failures: u32 = recent.map(|part| part.failures).sum();
         let all = successes + failures;
         let is_much = f64::from(failures) >= f64::from(all) * policy.failure_rate;
         (all >= policy.samples_min && is_much).then_some(TripCause::FailureRate)

@@ -11,7 +11,7 @@
 mod choice;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::away::Away;
@@ -86,15 +86,14 @@ pub(super) struct Lane {
     early: BTreeMap<DeliveryId, Active>,
     /// Taken out to be cancelled; until that is on disk they are neither sent nor passed by the mark.
     cancelling: BTreeMap<DeliveryId, Option<KeyTag>>,
-    first_flights: BTreeSet<EventId>,
     in_flight: usize,
     waiting_goes_next: bool,
-    retry: RetryPolicy,
+    retry: Box<RetryPolicy>,
     breaker: Breaker,
     window: Window,
     concurrency_max: usize,
-    bucket: Option<Bucket>,
-    pause: Option<Pause>,
+    bucket: Option<Box<Bucket>>,
+    pause: Option<Box<Pause>>,
     held_since: Timestamp,
     held_until: Timestamp,
     away: Away,
@@ -122,15 +121,14 @@ impl Lane {
             lines,
             early: BTreeMap::new(),
             cancelling: BTreeMap::new(),
-            first_flights: BTreeSet::new(),
             in_flight: 0,
             waiting_goes_next: false,
-            retry: endpoint.retry,
+            retry: Box::new(endpoint.retry),
             breaker,
             window: Window::new(endpoint.concurrency),
             concurrency_max: endpoint.concurrency.max,
-            bucket: endpoint.rate.filter(|_| !mutant::is(Mutant::RateIgnored)).map(Bucket::new),
-            pause,
+            bucket: endpoint.rate.filter(|_| !mutant::is(Mutant::RateIgnored)).map(|rate| Box::new(Bucket::new(rate))),
+            pause: pause.map(Box::new),
             held_since: standing.available_since,
             held_until: standing.held_until,
             away: Away::new(standing.available_since, away_from),
@@ -217,9 +215,6 @@ impl Lane {
     fn depart(&mut self, now: Timestamp, active: Active, first_time: bool, probe: bool) -> Flight {
         self.waiting_goes_next = first_time;
         self.in_flight += 1;
-        if first_time {
-            self.first_flights.insert(active.id.event);
-        }
         let mut out_of_order = false;
         if let Some(tag) = self.lines.tag(&active) {
             out_of_order = self.lines.passes(tag, active.id);
@@ -250,11 +245,6 @@ impl Lane {
             Reply::Answer(answer) => answer.retry_after,
             Reply::Failure(_) => None,
         };
-        let Active { attempts, probes, born_at, .. } = flight.active;
-        // A clock that was set between two processes can leave more probes than attempts to nobody's harm.
-        let unspent = if mutant::is(Mutant::ProbeSpendsAttempt) { 0 } else { probes };
-        let spent = attempts.saturating_sub(unspent);
-        let failed = Failed { attempt: spent + 1, born_at: born_at.max(self.away.back_at()), retry_after };
         self.learn(now, flight, attempt, rng);
         match attempt.outcome {
             Outcome::Delivered => (Step::Succeed, Reason::Acknowledged),
@@ -263,12 +253,21 @@ impl Lane {
                 if attempt.outcome == Outcome::Throttled {
                     self.hold(now, retry_after);
                 }
+                let failed = self.failed(&flight.active, retry_after);
                 match flight.is_spared && !mutant::is(Mutant::ProbeSpendsAttempt) {
                     true => self.retry.after_probe(now, failed, rng),
                     false => self.retry.after_failure(now, failed, rng),
                 }
             }
         }
+    }
+
+    /// A failed attempt, as the retry policy sees it.
+    fn failed(&self, active: &Active, retry_after: Option<Duration>) -> Failed {
+        // A clock that was set between two processes can leave more probes than attempts to nobody's harm.
+        let unspent = if mutant::is(Mutant::ProbeSpendsAttempt) { 0 } else { active.probes };
+        let spent = active.attempts.saturating_sub(unspent);
+        Failed { attempt: spent + 1, born_at: active.born_at.max(self.away.back_at()), retry_after }
     }
 
     /// What an attempt says about the endpoint: to its circuit and its window.
@@ -318,9 +317,6 @@ impl Lane {
         assert!(self.in_flight > 0, "what lands was on its way");
         let active = flight.active;
         self.in_flight -= 1;
-        if flight.first_time {
-            self.first_flights.remove(&active.id.event);
-        }
         self.queue.note_gone(active.id);
         let again = match decided {
             Some(Step::Retry { due }) => Some(due),
@@ -379,8 +375,7 @@ impl Lane {
     /// Until when it is to be left alone. Further away than anybody may ask for: a clock that was set back while
     /// nobody ran.
     fn silence(&self, now: Timestamp) -> Option<Timestamp> {
-        let longest = now.after(self.retry.retry_after_max);
-        Some(self.held_until).filter(|until| *until > now && *until <= longest)
+        Some(self.held_until).filter(|until| *until > now && *until <= now.after(self.retry.retry_after_max))
     }
 
     fn pause_as_gone(&mut self, now: Timestamp) {
@@ -392,7 +387,7 @@ impl Lane {
 
     pub(super) fn pause(&mut self, pause: Pause) {
         self.away.begin(pause.since);
-        self.pause = Some(pause);
+        self.pause = Some(Box::new(pause));
         self.has_news = true;
     }
 
@@ -474,13 +469,13 @@ impl Lane {
         }
     }
 
-    /// Every first attempt of events up to this one is journaled. `newest`: every event up to that was told.
-    pub(super) fn mark(&self, newest: EventId) -> EventId {
+    /// Every first attempt of events up to this one is journaled. `newest`: every event up to that was told;
+    /// `oldest_flight`: the earliest event of a first attempt that is on its way.
+    pub(super) fn mark(&self, newest: EventId, oldest_flight: Option<EventId>) -> EventId {
         if mutant::is(Mutant::MarkPastFlights) {
             return self.queue.after();
         }
         let oldest_cancelling = self.cancelling.first_key_value().map(|(id, _)| id.event);
-        let oldest_flight = self.first_flights.first().copied();
         let aside = self.lines.oldest_untried();
         let oldest = self.queue.oldest_fresh().into_iter().chain(oldest_flight).chain(oldest_cancelling).chain(aside);
         // Others' events move the mark of an endpoint that gets none: a restart must not walk them all.
@@ -493,7 +488,7 @@ impl Lane {
 
     pub(super) fn standing(&self) -> Standing {
         Standing {
-            pause: self.pause.clone(),
+            pause: self.pause.as_deref().cloned(),
             circuit: self.breaker.circuit(),
             held_until: self.held_until,
             available_since: self.away.back_at(),

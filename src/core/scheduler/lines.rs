@@ -247,6 +247,9 @@ impl Lines {
     /// endpoint could take nothing.
     pub(super) fn expire(&mut self, now: Timestamp, away: &Away) -> Vec<Freed> {
         let mut freed = Vec::new();
+        if !self.are_kept() {
+            return freed;
+        }
         while let Some(hold) = self.holds.first().copied().filter(|(at, _, _)| *at <= now) {
             self.holds.remove(&hold);
             let (_, tag, id) = hold;
@@ -288,7 +291,8 @@ impl Lines {
 
     /// When [`Lines::expire`] may let somebody pass.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
-        self.holds.first().map(|(at, _, _)| *at)
+        let first = if self.are_kept() { self.holds.first() } else { None };
+        first.map(|(at, _, _)| *at)
     }
 
     /// The next line that wants what it left to the journal, and behind which event.
@@ -308,7 +312,7 @@ impl Lines {
     }
 
     pub(super) fn is_hungry(&self) -> bool {
-        !self.hungry.is_empty()
+        self.are_kept() && !self.hungry.is_empty()
     }
 
     /// The journal's answer to what [`Lines::next_refill`] asked. `is_gone`: being cancelled.
@@ -346,7 +350,7 @@ impl Lines {
 
     /// Waiting deliveries set aside.
     pub(super) fn waiting(&self) -> usize {
-        self.aside.len() - self.untried
+        if self.are_kept() { self.aside.len() - self.untried } else { 0 }
     }
 
     /// Lines in which somebody waits for somebody.

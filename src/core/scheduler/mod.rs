@@ -458,7 +458,14 @@ impl Scheduler {
 
     /// For each endpoint, the event up to which every first attempt is journaled: where a restart begins.
     pub fn marks(&self) -> impl Iterator<Item = (&Name, EventId)> {
-        self.lanes.iter().map(|lane| (&lane.name, lane.mark(self.newest)))
+        let mut oldest: Vec<Option<EventId>> = vec![None; self.lanes.len()];
+        for Departed { lane, flight, .. } in self.flights.values().filter(|departed| departed.flight.first_time) {
+            let event = flight.active.id.event;
+            if let Some(oldest) = oldest.get_mut(*lane) {
+                *oldest = Some(oldest.map_or(event, |oldest| oldest.min(event)));
+            }
+        }
+        self.lanes.iter().zip(oldest).map(|(lane, oldest)| (&lane.name, lane.mark(self.newest, oldest)))
     }
 
     /// How each lane stands.
