@@ -93,7 +93,7 @@ fn a_file_that_is_not_whole_is_told_line_by_line() {
     gateway.accept(&call_ended(1));
     let export = gateway.verb(["export"]).ok();
     let line = export.lines().next().unwrap();
-    let cut = format!("{line}\n\nno JSON\n{}", &line[..line.len() / 2]);
+    let cut = format!("{line}\n\nno JSON\n{}", line.split_at(line.len() / 2).0);
     place.write("cut.ndjson", &cut);
     let cut = place.path("cut.ndjson");
     let mut import = gateway.command(["import", cut.to_str().unwrap(), "--source", "flyflow"]);
