@@ -129,6 +129,8 @@ pub enum Turned {
     TooLarge,
     /// The body came too slowly, or broke off.
     Slow,
+    /// It was not from who its source says may send.
+    Unverified,
     /// A strict source could not read it.
     Unreadable,
     /// The journal could not take it.
@@ -147,12 +149,13 @@ pub struct Intake {
 
 impl Turned {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Duplicate,
         Self::UnknownSource,
         Self::Method,
         Self::TooLarge,
         Self::Slow,
+        Self::Unverified,
         Self::Unreadable,
         Self::Unavailable,
         Self::Rate,
@@ -168,6 +171,7 @@ impl Turned {
             Self::Method => "method",
             Self::TooLarge => "too_large",
             Self::Slow => "slow",
+            Self::Unverified => "unverified",
             Self::Unreadable => "unreadable",
             Self::Unavailable => "unavailable",
             Self::Rate => "rate",

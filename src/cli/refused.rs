@@ -34,7 +34,7 @@ struct ListArgs {
     /// For this source
     #[arg(long)]
     source: Option<String>,
-    /// duplicate, too_large, headers_too_large or malformed
+    /// duplicate, too_large, headers_too_large, malformed, unverified or quarantined
     #[arg(long)]
     reason: Option<String>,
     /// Refused since then: 2026-01-31T12:00:00Z, or a span before now like 2h

@@ -6,8 +6,8 @@
 //! or a header may also be `file:<path>` or a systemd `credential:<name>`. No secret's value is ever in an error or in `Debug`.
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
-//! texts, `sources`, `endpoints` (with `flow`, `egress` and `dial`), `retention` and `routes` their tables,
-//! `report` says what is wrong, `effective` what holds.
+//! texts, `sources` (with `presets` and `verify`), `endpoints` (with `flow`, `egress` and `dial`), `retention` and
+//! `routes` their tables, `report` says what is wrong, `effective` what holds.
 //! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
 //! which is the journal's.
 
@@ -18,6 +18,7 @@ mod endpoints;
 mod flow;
 mod listeners;
 mod operations;
+mod presets;
 mod raw;
 mod refusals;
 mod report;
@@ -25,6 +26,7 @@ mod retention;
 mod routes;
 mod scalar;
 mod sources;
+mod verify;
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -158,9 +160,13 @@ impl Config {
                 None
             }
         };
-        let problems = input.into_problems();
+        let (problems, warnings) = input.into_found();
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(config) if problems.is_empty() => {
+                let mut warnings = [config.warnings, warnings].concat();
+                warnings.sort_by_key(|warning| warning.line);
+                Ok(Self { warnings, ..config })
+            }
             _ => Err(ConfigErrors { file: path.to_owned(), problems }),
         }
     }

@@ -37,6 +37,7 @@ pub(super) struct Input<'a> {
     env: &'a Env<'a>,
     read_file: &'a ReadFile<'a>,
     problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
 }
 
 /// A key and where it stands.
@@ -64,7 +65,8 @@ pub(super) struct Value<'a> {
 impl<'a> Input<'a> {
     pub(super) fn new(file: &Path, text: &str, env: &'a Env<'a>, read_file: &'a ReadFile<'a>) -> Self {
         let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        Self { file: file.into(), line_ends, env, read_file, problems: RefCell::default() }
+        let (problems, warnings) = (RefCell::default(), RefCell::default());
+        Self { file: file.into(), line_ends, env, read_file, problems, warnings }
     }
 
     /// The whole file as a table.
@@ -91,11 +93,13 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// What was found wrong, in the file's order.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| problem.line);
-        problems
+    /// What was found wrong, and what is probably not meant, each in the file's order.
+    pub(super) fn into_found(self) -> (Vec<Problem>, Vec<Problem>) {
+        let sorted = |mut found: Vec<Problem>| {
+            found.sort_by_key(|problem| problem.line);
+            found
+        };
+        (sorted(self.problems.into_inner()), sorted(self.warnings.into_inner()))
     }
 
     /// Resolves `${NAME}` from the environment; `$${` stands for a plain `${`.
@@ -134,6 +138,12 @@ impl<'a> Place<'a> {
     pub(super) fn refuse(&self, message: impl Into<String>) {
         let problem = self.problem(message);
         self.input.problems.borrow_mut().push(problem);
+    }
+
+    /// Notes that what stands here is allowed but probably not meant.
+    pub(super) fn warn(&self, message: impl Into<String>) {
+        let problem = self.problem(message);
+        self.input.warnings.borrow_mut().push(problem);
     }
 
     /// What is to be said of this place.

@@ -11,6 +11,7 @@ use reqwest::Url;
 
 use crate::core::event::TYPE_LEN_MAX;
 use crate::core::name::Name;
+use crate::core::source::Place;
 
 /// The longest duration that can be asked for: the longest year.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -67,6 +68,29 @@ pub(super) fn pointer(text: &str) -> Result<String, String> {
     } else {
         Ok(text.to_owned())
     }
+}
+
+/// Where something stands in a request: a JSON pointer, `header:` or `form:` and a name.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    if let Some(name) = text.strip_prefix("header:") {
+        return header_name(name).map(Place::Header);
+    }
+    if let Some(name) = text.strip_prefix("form:") {
+        let fits = (1..=POINTER_LEN_MAX).contains(&name.len());
+        return if fits { Ok(Place::Form(name.to_owned())) } else { Err("names no field of a form".to_owned()) };
+    }
+    let or_else = |message| format!("{message}; other places are \"header:x-event\" and \"form:EventType\"");
+    pointer(text).map(Place::Pointer).map_err(or_else)
+}
+
+/// What stands before the path in a URL, without a `/` at its end.
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let parsed = Url::parse(text).ok().filter(|url| url.query().is_none());
+    if parsed.is_none() || url(text).is_err() {
+        return Err("must be what stands before /in/ in the URL, like \"https://hooks.example.com\"".to_owned());
+    }
+    // As it is written: it is signed letter by letter.
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// An event type, or the start of one and a `*`.

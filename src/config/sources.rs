@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::presets::{At, PLAIN, preset};
 use super::raw::{Table, Value};
-use super::{flow, retention, scalar};
+use super::{flow, retention, scalar, verify};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::name::Name;
 use crate::core::retention::Keep;
-use crate::core::source::{ALERTS, Ack, DedupRule, Source};
+use crate::core::source::{ALERTS, Ack, DedupRule, Place, Source};
 
 /// Largest body any source may accept, in bytes: what one delivery may hold in memory.
 const BODY_MAX_BYTES: u32 = 64 << 20;
@@ -16,30 +17,12 @@ const BODY_MAX_BYTES: u32 = 64 << 20;
 const BODIES_PER_SEGMENT_MIN: u64 = 4;
 /// How long a call may take where the config does not say.
 const LIFECYCLE_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+/// Most places where one thing can stand.
+const PLACES_MAX: usize = 8;
 /// Most fields that can tell duplicates.
 const DEDUP_FIELDS_MAX: usize = 16;
 /// Longest configured answer, in bytes.
 const ACK_BODY_MAX_BYTES: usize = 64 << 10;
-
-/// What a source does about the keys it does not set.
-struct Preset {
-    type_pointer: Option<&'static str>,
-    key_pointer: Option<&'static str>,
-    time_pointer: Option<&'static str>,
-    /// The fields that tell duplicates, together with the body; none: every post is an event.
-    dedup: &'static [&'static str],
-}
-
-/// Nothing is read.
-const PLAIN: Preset = Preset { type_pointer: None, key_pointer: None, time_pointer: None, dedup: &[] };
-
-/// Flyflow's call events. It sends no event id, so duplicates are told by all there is.
-const FLYFLOW: Preset = Preset {
-    type_pointer: Some("/event_type"),
-    key_pointer: Some("/call_id"),
-    time_pointer: Some("/timestamp"),
-    dedup: &["/event_type", "/call_id", "/timestamp"],
-};
 
 /// Every source of the table, as far as their names are right, and how long those with a rule of their own keep.
 pub(super) fn read(table: &Table<'_>, segment_bytes: u64, keep: Keep) -> (Vec<Source>, BTreeMap<Name, Keep>) {
@@ -66,66 +49,72 @@ pub(super) fn read(table: &Table<'_>, segment_bytes: u64, keep: Keep) -> (Vec<So
 
 fn source(name: Name, mut table: Table<'_>, segment_bytes: u64) -> Source {
     let preset = table.parsed("preset", preset).unwrap_or(&PLAIN);
-    let mut pointer = |key, default: Option<&str>| table.parsed(key, scalar::pointer).or(default.map(str::to_owned));
-    let type_pointer = pointer("type", preset.type_pointer);
-    let key_pointer = pointer("key", preset.key_pointer);
-    let time_pointer = pointer("time", preset.time_pointer);
-    let (dedup, dedup_window) = table.read("dedup", dedup).unwrap_or_else(|| preset.dedup());
+    let verification = verify::read(&mut table, preset);
+    let type_at = places(&mut table, "type", preset.type_at);
+    let key_at = places(&mut table, "key", preset.key_at);
+    let time_at = places(&mut table, "time", preset.time_at);
+    let (dedup, dedup_window) =
+        table.read("dedup", dedup).unwrap_or_else(|| (preset.dedup(&verification.scheme), DEDUP_WINDOW));
+    verify::check_window(&table, &verification, &dedup, dedup_window);
     let source = Source {
         name,
-        type_pointer,
-        key_pointer,
-        time_pointer,
+        verification,
+        type_at,
+        key_at,
+        time_at,
         strict: table.flag("strict", false),
         dedup,
         dedup_window,
-        body_max_bytes: body_max(&mut table, segment_bytes),
+        body_max_bytes: body_max(&mut table, preset.body_max, segment_bytes),
         body_timeout: table.duration("body_timeout", Duration::from_secs(10)),
         rate: table.read("rate", flow::rate),
-        ack: table.read("ack", |value| value.table().map(ack)).unwrap_or_else(default_ack),
+        ack: table.read("ack", |value| value.table().map(ack)).unwrap_or_else(|| preset.ack()),
         lifecycle: table.read("lifecycle", |value| value.table().and_then(lifecycle)),
     };
     table.done();
     source
 }
 
-fn preset(text: &str) -> Result<&'static Preset, String> {
-    match text {
-        "flyflow" => Ok(&FLYFLOW),
-        _ => Err("no such preset; there is \"flyflow\", or leave it out and set type, key and time".to_owned()),
-    }
-}
-
-impl Preset {
-    fn dedup(&self) -> (DedupRule, Duration) {
-        let pointers: Vec<String> = self.dedup.iter().map(|pointer| (*pointer).to_owned()).collect();
-        let rule = if pointers.is_empty() { DedupRule::Off } else { DedupRule::Fields { pointers, body: true } };
-        (rule, DEDUP_WINDOW)
-    }
+/// One place, or several of which the first that has it counts.
+fn places(table: &mut Table<'_>, key: &'static str, default: &[At]) -> Vec<Place> {
+    let read = |value: &Value<'_>| {
+        if value.is_text() {
+            return value.parsed(scalar::place).map(|place| vec![place]);
+        }
+        let items = value.items(PLACES_MAX)?;
+        if items.is_empty() {
+            value.place.refuse("lists no place; write one like \"/event_type\", or remove it");
+        }
+        Some(items.iter().filter_map(|item| item.parsed(scalar::place)).collect())
+    };
+    table.read(key, read).unwrap_or_else(|| default.iter().copied().map(Place::from).collect())
 }
 
 /// The default window: longer than senders go on repeating themselves.
 const DEDUP_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-/// `"off"`, `{ header, window }` or `{ fields, body, window }`.
+/// `"off"`, `"message"`, or with a window `{ message = true }`, `{ header }` or `{ fields, body }`.
 fn dedup(value: &Value<'_>) -> Option<(DedupRule, Duration)> {
-    const SHAPE: &str = "\"off\", { header = \"…\" } or { fields = [\"/…\"], body = true }";
+    const SHAPE: &str = "\"off\", \"message\", { header = \"…\" } or { fields = [\"/…\"], body = true }";
     if value.is_text() {
-        let off = |text: &str| match text {
+        let named = |text: &str| match text {
             "off" => Ok((DedupRule::Off, DEDUP_WINDOW)),
+            "message" => Ok((DedupRule::Message, DEDUP_WINDOW)),
             _ => Err(format!("must be {SHAPE}")),
         };
-        return value.parsed(off);
+        return value.parsed(named);
     }
     let mut table = value.table()?;
+    let message = table.flag("message", false);
     let header = table.get("header");
     let fields = table.get("fields");
     let body = table.get("body");
     let window = table.duration("window", DEDUP_WINDOW);
     table.done();
     let rule = match (header, fields, body) {
-        (Some(header), None, None) => DedupRule::Header(header.parsed(scalar::header_name)?),
-        (None, fields, body) if fields.is_some() || body.is_some() => {
+        (None, None, None) if message => DedupRule::Message,
+        (Some(header), None, None) if !message => DedupRule::Header(header.parsed(scalar::header_name)?),
+        (None, fields, body) if !message && (fields.is_some() || body.is_some()) => {
             let pointers = fields.map_or(Some(Vec::new()), |fields| pointers(&fields));
             let body = body.map_or(Some(false), |body| body.flag());
             let (pointers, body) = (pointers?, body?);
@@ -169,12 +158,14 @@ fn lifecycle(mut table: Table<'_>) -> Option<Lifecycle> {
     Some(Lifecycle { start: start?, end: end?, timeout })
 }
 
-fn body_max(table: &mut Table<'_>, segment_bytes: u64) -> usize {
+fn body_max(table: &mut Table<'_>, default: u64, segment_bytes: u64) -> usize {
     let place = table.place_of("body_max");
     let read = |value: &Value<'_>| {
         if value.is_integer() { value.integer(1..=BODY_MAX_BYTES).map(u64::from) } else { value.parsed(scalar::size) }
     };
-    let bytes = table.read("body_max", read).unwrap_or(1 << 20);
+    // What a preset would rather have gives way to the segments; what is asked for, or asked of all, does not.
+    let default = default.min((segment_bytes / BODIES_PER_SEGMENT_MIN).max(PLAIN.body_max));
+    let bytes = table.read("body_max", read).unwrap_or(default);
     if !(1..=u64::from(BODY_MAX_BYTES)).contains(&bytes) {
         place.refuse("must be from 1 byte to 64MiB");
     } else if bytes > segment_bytes / BODIES_PER_SEGMENT_MIN {

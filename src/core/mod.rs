@@ -4,8 +4,7 @@
 //! returned and never performed. Everything here can be run a million times a second from a seed.
 //!
 //! [`breaker`], [`window`] and [`rate`] decide about one endpoint each and are asked by the
-//! [`scheduler`] before anything is sent. A later piece with its place kept: `verify` (inbound
-//! signatures) sits beside [`sign`].
+//! [`scheduler`] before anything is sent. [`sign`] says to receivers who we are, [`verify`] asks it of senders.
 
 pub mod address;
 pub mod alert;
@@ -18,6 +17,7 @@ pub mod endpoint;
 pub mod event;
 pub mod failure;
 pub mod filter;
+pub mod form;
 pub mod id;
 pub mod lifecycle;
 pub mod mutant;
@@ -32,8 +32,10 @@ pub mod retry;
 pub mod role;
 pub mod route;
 pub mod scheduler;
+pub mod secret;
 pub mod sign;
 pub mod source;
 pub mod standing;
 pub mod timestamp;
+pub mod verify;
 pub mod window;

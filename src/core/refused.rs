@@ -24,6 +24,10 @@ pub enum Why {
     HeadersTooLarge = 3,
     /// A strict source could not read it.
     Malformed = 4,
+    /// It was not from who its source says may send; neither its headers nor its body were kept.
+    Unverified = 5,
+    /// The same, of a source that keeps such requests for an operator to look at.
+    Quarantined = 6,
     /// More came than the rate of the source, or of all, allows; of many such only one a second is kept, without
     /// its headers and its body.
     Rate = 16,
@@ -56,13 +60,22 @@ impl Refused {
     /// Whether all of the body was kept: only then can an event be made of it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        !matches!(self.why, Why::HeadersTooLarge | Why::Rate) && self.body_bytes == u64::try_from(self.body.len()).ok()
+        !matches!(self.why, Why::HeadersTooLarge | Why::Unverified | Why::Rate)
+            && self.body_bytes == u64::try_from(self.body.len()).ok()
     }
 }
 
 impl Why {
     /// Every reason, in code order.
-    pub const ALL: [Self; 5] = [Self::Duplicate, Self::TooLarge, Self::HeadersTooLarge, Self::Malformed, Self::Rate];
+    pub const ALL: [Self; 7] = [
+        Self::Duplicate,
+        Self::TooLarge,
+        Self::HeadersTooLarge,
+        Self::Malformed,
+        Self::Unverified,
+        Self::Quarantined,
+        Self::Rate,
+    ];
 
     /// The reason with this code on disk.
     #[must_use]
@@ -84,6 +97,8 @@ impl Why {
             Self::TooLarge => "too_large",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Malformed => "malformed",
+            Self::Unverified => "unverified",
+            Self::Quarantined => "quarantined",
             Self::Rate => "rate",
         }
     }

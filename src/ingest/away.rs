@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, HeaderName, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use warp::reply::Response;
@@ -11,6 +11,7 @@ use warp::reply::Response;
 use super::headers::HEADERS_KEPT_MAX_BYTES;
 use crate::core::refused::Why;
 use crate::core::source::Refusal;
+use crate::core::verify::{Denied, OnFail};
 use crate::engine::NotAccepted;
 use crate::problem;
 use crate::telemetry::Turned;
@@ -32,6 +33,15 @@ pub(super) enum Away {
     Slow { timeout: Duration },
     /// The connection broke within the body, or the chunks make no sense.
     BrokenOff,
+    /// It is not from who the source says may send.
+    Denied {
+        /// Why.
+        denied: Denied,
+        /// How it could be shown.
+        challenge: &'static str,
+        /// Whether it is kept.
+        on_fail: OnFail,
+    },
     /// A strict source cannot read it.
     Refused(Refusal),
     /// More came than is allowed, of this source or of all.
@@ -48,6 +58,7 @@ impl Away {
             Self::Method { .. } => Turned::Method,
             Self::Headers | Self::TooLarge { .. } => Turned::TooLarge,
             Self::Slow { .. } | Self::BrokenOff => Turned::Slow,
+            Self::Denied { .. } => Turned::Unverified,
             Self::Refused(_) => Turned::Unreadable,
             Self::TooOften { .. } => Turned::Rate,
             Self::NotAccepted(_) => Turned::Unavailable,
@@ -59,6 +70,8 @@ impl Away {
         match self {
             Self::Headers => Some(Why::HeadersTooLarge),
             Self::TooLarge { .. } => Some(Why::TooLarge),
+            Self::Denied { on_fail: OnFail::Reject, .. } => Some(Why::Unverified),
+            Self::Denied { on_fail: OnFail::Quarantine, .. } => Some(Why::Quarantined),
             Self::Refused(_) => Some(Why::Malformed),
             Self::TooOften { .. } => Some(Why::Rate),
             Self::Nothing
@@ -70,7 +83,7 @@ impl Away {
         }
     }
 
-    pub(super) const fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Nothing | Self::UnknownSource => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -78,6 +91,7 @@ impl Away {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenOff => StatusCode::BAD_REQUEST,
+            Self::Denied { denied, .. } => StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED),
             Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAccepted(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -99,7 +113,7 @@ impl Away {
     fn member(&self) -> Option<(&'static str, Value)> {
         match self {
             Self::TooLarge { max_bytes } => Some(("body_max_bytes", (*max_bytes).into())),
-            Self::Refused(Refusal::Field { pointer, .. }) => Some(("field", pointer.as_str().into())),
+            Self::Refused(Refusal::Field { place, .. }) => Some(("field", place.as_str().into())),
             _ => None,
         }
     }
@@ -111,9 +125,13 @@ impl Away {
             Self::TooLarge { .. } | Self::Slow { .. } | Self::BrokenOff => {
                 Some((CONNECTION, HeaderValue::from_static("close")))
             }
+            // RFC 9110, 11.6.1: a 401 says how it could be otherwise.
+            Self::Denied { challenge, .. } if self.status() == StatusCode::UNAUTHORIZED => {
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
+            }
             Self::NotAccepted(why) => Some((RETRY_AFTER, retry_after_seconds(why).into())),
             Self::TooOften { wait, .. } => Some((RETRY_AFTER, whole_seconds(*wait).into())),
-            Self::Nothing | Self::UnknownSource | Self::Headers | Self::Refused(_) => None,
+            Self::Nothing | Self::UnknownSource | Self::Headers | Self::Denied { .. } | Self::Refused(_) => None,
         }
     }
 }
@@ -144,6 +162,7 @@ impl fmt::Display for Away {
             }
             Self::Slow { timeout } => write!(f, "the body was not there after {timeout:?}"),
             Self::BrokenOff => f.write_str("the body broke off, or came too slowly"),
+            Self::Denied { denied, .. } => write!(f, "{denied}"),
             Self::Refused(refusal) => write!(f, "{refusal}"),
             Self::TooOften { of_all: false, .. } => f.write_str("more events come than the rate of this source allows"),
             Self::TooOften { of_all: true, .. } => f.write_str("more events come than the rate of this gateway allows"),

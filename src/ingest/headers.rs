@@ -2,7 +2,7 @@
 //!
 //! All of them, in the request's order by name, except those that speak of this connection and this
 //! message's framing: hop-by-hop ones (RFC 9110, 7.6.1), what Connection names, Host, Content-Length,
-//! Expect. Values are the bytes as they came.
+//! Expect; and without what shows who the sender is. Values are the bytes as they came.
 
 use bytes::{BufMut as _, BytesMut};
 use http::HeaderMap;
@@ -32,9 +32,10 @@ const DROPPED: [&str; 15] = [
     "http2-settings",
 ];
 
-/// The headers to keep; `None` if they are more than [`HEADERS_KEPT_MAX_BYTES`].
-pub(super) fn kept(headers: &HeaderMap) -> Option<Vec<Header>> {
-    let passes = |name: &str| !DROPPED.contains(&name) && !named_by_connection(headers, name);
+/// The headers to keep, without `credential`; `None` if they are more than [`HEADERS_KEPT_MAX_BYTES`].
+pub(super) fn kept(headers: &HeaderMap, credential: Option<&str>) -> Option<Vec<Header>> {
+    let is_framing = |name: &str| DROPPED.contains(&name) || named_by_connection(headers, name);
+    let passes = |name: &str| Some(name) != credential && !is_framing(name);
     let kept = || headers.iter().filter(|(name, _)| passes(name.as_str()));
     let (mut name_bytes, mut value_bytes, mut count) = (0, 0, 0);
     for (name, value) in kept() {

@@ -6,11 +6,13 @@
 //! its body. What a known source refuses for what it is, and every duplicate, is handed to [`Refusals`], which
 //! nothing here waits for. Besides: `GET /livez` and `GET /readyz`, for whoever watches the process.
 //!
-//! Absent: verification of the sender (later, between reading the body and admitting it), routing and
-//! duplicates (the engine's), sockets (the listener's).
+//! Who may send is the core's `verify`: what it can ask before the body is asked before the body is read, the rest
+//! before anything of it is believed. What a provider asks before it sends is answered here, too; it is no event.
 //!
-//! `body` reads it · `limit` how many · `headers` which are kept · `fields` what is read of JSON · `ack` the yes · `away`
-//! the no.
+//! Absent: routing and duplicates (the engine's), sockets (the listener's).
+//!
+//! `body` reads it · `limit` how many · `headers` which are kept · `fields` what is read of JSON · `sender` who it is ·
+//! `ack` the yes · `away` the no.
 
 mod ack;
 mod away;
@@ -18,6 +20,7 @@ mod body;
 mod fields;
 mod headers;
 mod limit;
+mod sender;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,6 +31,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Reply as _};
 
@@ -36,7 +40,9 @@ use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::rate::Rate;
 use crate::core::refused::{Refused, Why};
-use crate::core::source::{Fields, Refusal, Source};
+use crate::core::source::{Refusal, Source};
+use crate::core::verify::OnFail;
+use crate::core::verify::handshake::{Handshake, Reply};
 use crate::engine::{Engine, Health, NotAccepted};
 use crate::journal::refused::Refusals;
 use crate::telemetry::{Intake, Turned};
@@ -46,6 +52,7 @@ use body::{Arriving, Rest};
 use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;
 use limit::Limit;
+use sender::Sender;
 
 /// Bodies above this are parsed and hashed on a thread that may be busy for a while, so that the requests
 /// of others do not wait.
@@ -71,9 +78,20 @@ struct Entrance {
 /// A request as it stands at the door.
 struct Request<S> {
     method: Method,
+    /// What follows the source in the path.
+    token: Option<String>,
+    /// The path and the query, as they came.
+    target: String,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
     body: Arriving<S>,
+}
+
+/// What a request turns out to be.
+enum Heard {
+    Event(Box<Draft>),
+    /// What its sender wants to know before it sends.
+    Handshake(Reply),
 }
 
 /// Everything the public listener serves. Rejects nothing: every path has its answer. `rate` is over all sources.
@@ -91,15 +109,23 @@ pub fn filter(
     let sources = sources.into_iter().map(entrance).collect();
     let door = Arc::new(Door { sources, engine, intake, refusals, limit: rate.map(Limit::new) });
     let at_door = warp::any().map(move || Arc::clone(&door));
-    let events = warp::path!("in" / String)
+    let source = warp::path!("in" / String).map(|source| (source, None));
+    let with_token = warp::path!("in" / String / String).map(|source, token| (source, Some(token)));
+    let query = warp::query::raw().map(|query| format!("?{query}"));
+    let target = warp::path::full().and(query.or(warp::any().map(String::new)).unify());
+    let events = source
+        .or(with_token)
+        .unify()
         .and(at_door.clone())
         .and(warp::method())
+        .and(target)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<SocketAddr>())
         .and(warp::body::stream())
-        .then(|source: String, door: Arc<Door>, method, headers, peer, stream| async move {
+        .then(|(source, token): (String, _), door: Arc<Door>, method, path: FullPath, query, headers, peer, stream| {
+            let target = format!("{}{query}", path.as_str());
             let body = Arriving::new(stream, &headers);
-            door.receive(&source, Request { method, headers, peer, body }).await
+            async move { door.receive(&source, Request { method, token, target, headers, peer, body }).await }
         });
     let livez = warp::path!("livez")
         .and(warp::method())
@@ -140,8 +166,10 @@ impl Door {
         B: Buf + Send,
         E: Send,
     {
-        let Request { method, headers, peer, body: mut arriving } = request;
-        let (entrance, headers) = match self.look(source, &method, &headers) {
+        let Request { method, token, target, headers, peer, body: mut arriving } = request;
+        let now = self.engine.now();
+        let sender = Sender { now, peer: peer.map(|peer| peer.ip()), token, target, headers };
+        let (entrance, headers) = match self.look(source, &method, &sender) {
             Ok(looked) => looked,
             Err(away @ Away::TooOften { .. }) => {
                 if let Some(entrance) = self.sources.get(source) {
@@ -156,7 +184,11 @@ impl Door {
                 return Err(away);
             }
         };
-        let Source { body_max_bytes, body_timeout, strict, .. } = entrance.source;
+        if let Some(greeted) = entrance.greet(&method, &sender) {
+            arriving.linger(|_| ());
+            return greeted.map(sender::answer);
+        }
+        let Source { body_max_bytes, body_timeout, .. } = entrance.source;
         let unheard = Unheard { intake: &self.intake };
         let read = arriving.read(body_max_bytes, body_timeout).await;
         unheard.heard();
@@ -170,10 +202,10 @@ impl Door {
                 return Err(away);
             }
         };
-        // Only a strict source refuses what it has read.
-        let spare = (strict && self.refusals.is_on()).then(|| (headers.clone(), body.clone()));
-        let draft = match entrance.draft(headers, body).await {
-            Ok(draft) => draft,
+        let spare = self.refusals.is_on().then(|| entrance.spare(&headers, &body)).flatten();
+        let draft = match entrance.hear(sender, headers, body).await {
+            Ok(Heard::Event(draft)) => *draft,
+            Ok(Heard::Handshake(reply)) => return Ok(sender::answer(reply)),
             Err(away) => {
                 if let Some((headers, body)) = spare
                     && let Some(refuse) = self.refuser(source, peer, headers, &away)
@@ -196,12 +228,14 @@ impl Door {
     /// What will keep a request that is turned away, if it is of the kind that is kept.
     fn refuser(&self, source: &str, peer: Option<SocketAddr>, headers: Vec<Header>, away: &Away) -> Option<Refuser> {
         let why = away.why().filter(|_| self.refusals.is_on())?;
-        let (source, _) = self.sources.get_key_value(source)?;
+        let (source, entrance) = self.sources.get_key_value(source)?;
+        let unproven = matches!(away, Away::TooLarge { .. }) && entrance.source.verification.proves_bodies();
+        let besides = if unproven { "; it was not read to its end, so who sent it is not proven" } else { "" };
         let refused = Refused {
             at: self.engine.now(),
             source: source.clone(),
             why,
-            detail: away.to_string(),
+            detail: format!("{away}{besides}"),
             first: None,
             peer: peer.map(|peer| peer.to_string()),
             headers,
@@ -230,13 +264,24 @@ impl Door {
     }
 
     /// What can be said of a request before its body: which source it is for, and the headers to keep.
-    fn look(&self, source: &str, method: &Method, headers: &HeaderMap) -> Result<(&Arc<Entrance>, Vec<Header>), Away> {
+    fn look(&self, source: &str, method: &Method, sender: &Sender) -> Result<(&Arc<Entrance>, Vec<Header>), Away> {
         let entrance = self.sources.get(source).ok_or(Away::UnknownSource)?;
-        if method != Method::POST {
-            return Err(Away::Method { allowed: "POST" });
+        let verification = &entrance.source.verification;
+        if sender.token.is_some() && verification.tokens.is_empty() {
+            return Err(Away::Nothing);
+        }
+        let takes_get = verification.handshake.as_ref().is_some_and(Handshake::is_a_get);
+        let allowed = if takes_get { "GET, POST" } else { "POST" };
+        if method != Method::POST && !(takes_get && method == Method::GET) {
+            return Err(Away::Method { allowed });
         }
         self.within_rate(entrance, Limit::ask)?;
-        Ok((entrance, headers::kept(headers).ok_or(Away::Headers)?))
+        let headers = headers::kept(&sender.headers, verification.credential_header()).ok_or(Away::Headers)?;
+        // What is kept when it is denied is read first.
+        if verification.on_fail == OnFail::Reject {
+            verification.knock(&sender.request()).map_err(|denied| sender::denied(verification, denied))?;
+        }
+        Ok((entrance, headers))
     }
 
     /// What the rates of this source and of all say, asked like this.
@@ -278,17 +323,34 @@ impl Door {
 }
 
 impl Entrance {
-    /// The event in a request, by the source's rules.
-    async fn draft(self: &Arc<Self>, headers: Vec<Header>, body: Bytes) -> Result<Draft, Away> {
-        let admitted = if body.len() <= INLINE_MAX_BYTES {
-            admit(&self.source, headers, body)
+    /// The answer to a handshake that is one without a body.
+    fn greet(&self, method: &Method, sender: &Sender) -> Option<Result<Reply, Away>> {
+        let verification = &self.source.verification;
+        let greeted = if method == Method::GET {
+            Some(verification.greet(&sender.request()))
         } else {
-            let entrance = Arc::clone(self);
-            let admitting = tokio::task::spawn_blocking(move || admit(&entrance.source, headers, body));
-            // It ends without a result only if the runtime is shutting down.
-            admitting.await.map_err(|_| Away::NotAccepted(NotAccepted::Stopping))?
+            verification.welcome(&sender.request())
         };
-        admitted.map_err(Away::Refused)
+        greeted.map(|greeted| greeted.map_err(|denied| sender::denied(verification, denied)))
+    }
+
+    /// What is to be kept of a request, should it be refused after all.
+    fn spare(&self, headers: &[Header], body: &Bytes) -> Option<(Vec<Header>, Bytes)> {
+        let Source { strict, verification, .. } = &self.source;
+        let keeps_headers = *strict || verification.on_fail == OnFail::Quarantine;
+        let headers = if keeps_headers { headers.to_vec() } else { Vec::new() };
+        (*strict || !verification.is_open()).then(|| (headers, body.clone()))
+    }
+
+    /// What is in a request, by the source's rules.
+    async fn hear(self: &Arc<Self>, sender: Sender, headers: Vec<Header>, body: Bytes) -> Result<Heard, Away> {
+        if body.len() <= INLINE_MAX_BYTES {
+            return hear(&self.source, &sender, headers, body);
+        }
+        let entrance = Arc::clone(self);
+        let hearing = tokio::task::spawn_blocking(move || hear(&entrance.source, &sender, headers, body));
+        // It ends without a result only if the runtime is shutting down.
+        hearing.await.map_err(|_| Away::NotAccepted(NotAccepted::Stopping))?
     }
 }
 
@@ -300,11 +362,17 @@ struct Refuser {
 
 impl Refuser {
     fn keep(self, Rest { body, body_bytes }: Rest) {
-        self.refusals.note(Refused { body, body_bytes, ..self.refused });
+        // What nobody vouches for, and nobody asked to keep, is not kept.
+        let refused = match self.refused.why {
+            Why::Unverified => Refused { headers: Vec::new(), body_bytes, ..self.refused },
+            _ => Refused { body, body_bytes, ..self.refused },
+        };
+        self.refusals.note(refused);
     }
 }
 
-/// Reads requests that were kept by the rules that their sources have now; what is wrong, in words.
+/// Reads requests that were kept by the rules that their sources have now; what is wrong, in words. Who sent them is
+/// not asked again: it is an operator who takes them in, and what proved it may be old by now, or was not kept.
 pub fn reader(sources: &[Source]) -> impl Fn(&Name, Vec<Header>, Bytes) -> Result<Draft, String> + use<> {
     let sources: HashMap<Name, Source> = sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
     move |name, headers, body| {
@@ -334,7 +402,7 @@ pub fn importer(sources: &[Source]) -> impl Fn(&Name, Vec<Header>, Bytes) -> Res
             let (key, value) = header.ok_or_else(|| format!("its header `{}` is none in HTTP", name.escape_debug()))?;
             map.append(key, value);
         }
-        let headers = headers::kept(&map).ok_or_else(|| Away::Headers.to_string())?;
+        let headers = headers::kept(&map, None).ok_or_else(|| Away::Headers.to_string())?;
         let source = name.clone();
         let event_type = UNKNOWN_TYPE.to_owned();
         Ok(Draft {
@@ -350,10 +418,22 @@ pub fn importer(sources: &[Source]) -> impl Fn(&Name, Vec<Header>, Bytes) -> Res
     }
 }
 
+/// What is in a request: proven first, then read.
+fn hear(source: &Source, sender: &Sender, headers: Vec<Header>, body: Bytes) -> Result<Heard, Away> {
+    let verification = &source.verification;
+    let denied = |denied| sender::denied(verification, denied);
+    let fields = Json::new(&body);
+    let proof = verification.prove(&sender.request(), &body, &fields).map_err(denied)?;
+    if let Some(answer) = verification.answer(&proof, &fields) {
+        return answer.map(Heard::Handshake).map_err(denied);
+    }
+    let draft = source.admit(Some(&proof), fields.wanted(source), headers, body.clone());
+    draft.map(|draft| Heard::Event(Box::new(draft))).map_err(Away::Refused)
+}
+
 /// The event in a request, by its source's rules.
 fn admit(source: &Source, headers: Vec<Header>, body: Bytes) -> Result<Draft, Refusal> {
-    let json = Json::read(source, &body);
-    source.admit(json.as_ref().map(|json| json as &dyn Fields), headers, body)
+    source.admit(None, Json::new(&body).wanted(source), headers, body.clone())
 }
 
 /// Counts a request whose sender went away before its body was there: then nobody is left to answer.

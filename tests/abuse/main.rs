@@ -23,6 +23,7 @@ use backstop::core::rate::Rate;
 use backstop::core::route::RouteTable;
 use backstop::core::scheduler::Limits;
 use backstop::core::source::{Ack, DedupRule, Source};
+use backstop::core::verify::Verification;
 use backstop::engine::{Engine, Parts, Sending, SystemClock, Transport};
 use backstop::ingest;
 use backstop::journal::memory::MemoryJournal;
@@ -57,9 +58,10 @@ struct Door {
 fn plain() -> Source {
     Source {
         name: Name::new("plain").unwrap(),
-        type_pointer: None,
-        key_pointer: None,
-        time_pointer: None,
+        verification: Verification::default(),
+        type_at: vec![],
+        key_at: vec![],
+        time_at: vec![],
         strict: false,
         dedup: DedupRule::Off,
         dedup_window: LONG,

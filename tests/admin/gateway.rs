@@ -26,8 +26,9 @@ use backstop::core::retry::RetryPolicy;
 use backstop::core::route::{Route, RouteTable};
 use backstop::core::scheduler::Limits;
 use backstop::core::sign::{Secret, Signing};
-use backstop::core::source::{Ack, DedupRule, Source};
+use backstop::core::source::{Ack, DedupRule, Place, Source};
 use backstop::core::timestamp::Timestamp;
+use backstop::core::verify::Verification;
 use backstop::core::window::Concurrency;
 use backstop::engine::{Clock, Engine, Parts, Sending, Transport};
 use backstop::ingest::{importer, reader};
@@ -126,9 +127,10 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
 fn strict() -> Source {
     Source {
         name: name("flyflow"),
-        type_pointer: Some("/event_type".to_owned()),
-        key_pointer: None,
-        time_pointer: None,
+        verification: Verification::default(),
+        type_at: vec![Place::Pointer("/event_type".to_owned())],
+        key_at: vec![],
+        time_at: vec![],
         strict: true,
         dedup: DedupRule::Fields { pointers: vec![], body: true },
         dedup_window: LONG,

@@ -30,6 +30,13 @@ dedup = { header = "x-event-id", window = "2h" }
 body_max = "2MiB"
 [sources.all]
 dedup = "off"
+verify = "off"
+handshake = "microsoft"
+type = ["header:x-event", "/type", "form:Type"]
+allow = ["192.0.2.0/24"]
+[sources.behind]
+allow = { from = ["192.0.2.0/24", "::1"], proxies = ["10.0.0.1"] }
+on_fail = "quarantine"
 [endpoints.erp]
 url = "https://erp.example.com/hooks"
 tls = { ca = "erp-ca.pem", machine_roots = true, identity = "backstop.pem", key = "backstop.key" }
@@ -111,4 +118,43 @@ endpoints = ["erp", "git"]
         .map(|config| panic!("{config:?}"))
         .unwrap_or_else(|errors: backstop::config::ConfigErrors| errors);
     assert!(refused.problems.iter().all(|problem| problem.key.contains("secrets")), "{refused}");
+}
+
+/// With every scheme there is. What stands for their secrets is a secret, too, so it can be read back.
+#[test]
+fn how_senders_are_verified_reads_back_as_itself() {
+    let by_hand = |rest: &str| format!("verify = {{ scheme = \"hmac\", header = \"x-sig\", {rest} }}");
+    let verified = [
+        "preset = \"github\"".to_owned(),
+        "preset = \"stripe\"\ntolerance = \"61s\"".to_owned(),
+        "preset = \"slack\"\non_fail = \"quarantine\"".to_owned(),
+        "preset = \"shopify\"".to_owned(),
+        "preset = \"twilio\"\npublic_url = \"https://a.example/b\"".to_owned(),
+        "preset = \"retell\"".to_owned(),
+        "preset = \"vapi\"".to_owned(),
+        "preset = \"zoom\"".to_owned(),
+        "preset = \"meta\"\nverify_token = \"***\"".to_owned(),
+        "preset = \"microsoft\"".to_owned(),
+        "verify = \"bearer\"".to_owned(),
+        "verify = { scheme = \"api_key\", header = \"x-key\" }".to_owned(),
+        by_hand("prefix = \"a=\", separator = \";\", hash = \"sha512\", encoding = \"base64\""),
+        by_hand(
+            "pair = \"v1\", template = \"{id}.{timestamp}.{body}\", timestamp = \"pair:t\", unit = \"ms\", id = \"x-id\"",
+        ) + "\ndedup = { message = true, window = \"3h\" }",
+        by_hand("template = \"{url}{body}\", hash = \"sha1\", encoding = \"base64url\"")
+            + "\npublic_url = \"https://a.example\"",
+    ];
+    for source in verified {
+        let config = read(&format!("[sources.a]\nsecrets = [\"***\", \"***\"]\n{source}\n"));
+        let printed = config.effective();
+        assert!(read(&printed) == config, "{source}\nis printed as\n{printed}");
+    }
+    // Secrets that are no text of one's own, and tokens, are seen to be there.
+    let text = "[sources.a]\npreset = \"standard\"\nsecrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n\
+                token = \"a-planted-token-of-the-path\"\n[sources.b]\nverify = \"basic\"\nsecrets = [\"u:planted\"]\n";
+    let printed = read(text).effective();
+    assert!(!printed.contains("planted") && !printed.contains("MfKQ"), "{printed}");
+    for line in [r#"verify = "standard""#, r#"verify = "basic""#, r#"secrets = ["***"]"#, r#"token = ["***"]"#] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} in\n{printed}");
+    }
 }

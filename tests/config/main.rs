@@ -8,6 +8,7 @@ mod egress;
 mod flow;
 mod listeners;
 mod retention;
+mod verify;
 
 use std::io;
 use std::path::Path;
@@ -19,17 +20,20 @@ use backstop::core::lifecycle::Lifecycle;
 use backstop::core::rate::Rate;
 use backstop::core::retry::RetryPolicy;
 use backstop::core::sign::Signing;
-use backstop::core::source::{Ack, DedupRule};
+use backstop::core::source::{Ack, DedupRule, Place};
 use proptest::prelude::*;
 
 const SHIPPED: &str = include_str!("../../gateway.toml");
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A config that is right, for a mistake to be added to.
-const GOOD: &str = "[sources.fly]\n[endpoints.crm]\nurl = \"http://crm\"\n[[routes]]\nendpoints = [\"crm\"]\n";
+const GOOD: &str =
+    "[sources.fly]\nverify = \"off\"\n[endpoints.crm]\nurl = \"http://crm\"\n[[routes]]\nendpoints = [\"crm\"]\n";
 
 fn env(name: &str) -> Option<String> {
     match name {
+        "ACME_SECRET" => Some("planted-acme-secret".to_owned()),
+        "FLYFLOW_TOKEN" => Some("flyflow-path-token".to_owned()),
         "CRM_SECRET" => Some(SECRET.to_owned()),
         "CRM_TOKEN" => Some("planted-token".to_owned()),
         "NOISE" => Some("planted noise \u{1}".to_owned()),
@@ -71,12 +75,16 @@ fn assert_problem(text: &str, line: usize, key: &str, piece: &str) {
 }
 
 /// The line of [`GOOD`]'s end, where a table may be appended.
-const AFTER: usize = 6;
+const AFTER: usize = 7;
 
 #[test]
 fn the_shipped_file_is_right_and_says_what_the_readme_shows() {
     let config = parse(SHIPPED).unwrap();
-    assert_eq!(config.warnings, []);
+    // The quick start needs no secret, so it is open; it listens on this machine only, and says so.
+    let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    assert_eq!(warning.key, "sources.flyflow");
+    assert!(warning.message.contains("token = "), "{warning}");
+    assert!(config.server.listen.ip().is_loopback());
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.admin.token_file, Path::new("/etc/b/backstop-data/admin.token"));
@@ -137,6 +145,8 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[egress]\nqqqqqq = 1",
         "[sources.a]\nqqqqqq = 1",
         "[sources.a]\ndedup = { body = true, qqqqqq = 1 }",
+        "[sources.a]\nallow = { from = [\"::1\"], qqqqqq = 1 }",
+        "[sources.a]\nsecrets = [\"x\"]\nverify = { scheme = \"hmac\", header = \"x\", qqqqqq = 1 }",
         "[sources.a.ack]\nqqqqqq = 1",
         "[sources.a]\nlifecycle = { start = \"a\", end = \"b\", qqqqqq = 1 }",
         "[retention]\nqqqqqq = 1",
@@ -190,13 +200,13 @@ fn a_preset_is_overridden_key_by_key_and_without_one_nothing_is_read() {
                 [sources.c]\ndedup = { header = \"X-Event-Id\", window = \"1h\" }\n\
                 [sources.d]\npreset = \"flyflow\"\ndedup = \"off\"\n";
     let sources = parse(text).unwrap().sources;
-    assert_eq!(sources[0].type_pointer.as_deref(), Some("/event_type"));
-    assert_eq!(sources[0].key_pointer.as_deref(), Some("/other"));
+    assert_eq!(sources[0].type_at, [Place::Pointer("/event_type".into())]);
+    assert_eq!(sources[0].key_at, [Place::Pointer("/other".into())]);
     assert!(matches!(&sources[0].dedup, DedupRule::Fields { pointers, body: true } if pointers.len() == 3));
     let plain = Ack { status: 200, body: Some("ok".into()), content_type: "text/plain; charset=utf-8".into() };
     assert_eq!(sources[0].ack, plain);
     assert_eq!(sources[0].body_max_bytes, 2048);
-    assert_eq!(sources[1].type_pointer, None);
+    assert_eq!(sources[1].type_at, []);
     assert_eq!(sources[1].dedup, DedupRule::Off);
     assert_eq!(sources[1].ack.body.as_deref(), Some(""));
     assert_eq!(sources[1].body_max_bytes, 10);
@@ -228,10 +238,11 @@ fn a_short_timeout_shortens_the_connect_timeouts_default() {
 
 #[test]
 fn what_is_unused_is_a_warning_with_its_line() {
-    let text = format!("{GOOD}source = \"fly\"\n[sources.other]\n[endpoints.spare]\nurl = \"http://x\"\n");
+    let text =
+        format!("{GOOD}source = \"fly\"\n[sources.other]\nverify = \"off\"\n[endpoints.spare]\nurl = \"http://x\"\n");
     let warnings = parse(&text).unwrap().warnings;
     let found: Vec<_> = warnings.iter().map(|warning| (warning.line, warning.key.as_str())).collect();
-    assert_eq!(found, [(Some(7), "sources.other"), (Some(8), "endpoints.spare")]);
+    assert_eq!(found, [(Some(8), "sources.other"), (Some(10), "endpoints.spare")]);
 }
 
 #[test]
@@ -287,7 +298,7 @@ fn each_mistake_in_the_plain_tables_is_named_with_line_and_key() {
 #[test]
 fn each_mistake_in_a_source_is_named_with_line_and_key() {
     let table: &[(&str, &str, &str)] = &[
-        ("preset = \"stripe\"", "preset", "there is \"flyflow\""),
+        ("preset = \"strip\"", "preset", "there are \"flyflow\""),
         ("type = \"event_type\"", "type", "starts with \"/\""),
         ("key = \"/a~2\"", "key", "\"~0\""),
         ("strict = 1", "strict", "true or false"),

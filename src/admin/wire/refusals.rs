@@ -15,7 +15,7 @@ pub struct Refusal {
     pub at: String,
     /// Which source it was for.
     pub source: String,
-    /// `duplicate`, `too_large`, `headers_too_large` or `malformed`.
+    /// `duplicate`, `too_large`, `headers_too_large`, `malformed`, `unverified` or `quarantined`.
     pub reason: Word,
     /// What was wrong with it.
     pub detail: String,

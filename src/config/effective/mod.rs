@@ -1,12 +1,13 @@
 //! The effective config: everything that holds, written as the file would have to say it, without its secrets.
 //!
 //! Presets are resolved, defaults are there, variables and files are read. Whoever reads it back has the same
-//! config, but for what stands as `***`: signing secrets, the values of added headers, a proxy's name and
+//! config, but for what stands as `***`: secrets to sign and to verify with, the values of added headers, a proxy's name and
 //! password, and whatever follows the `?` of a URL. Every field of the config is named here by a pattern that
 //! leaves none out, so that a new one cannot be forgotten.
 
 mod endpoints;
 mod sources;
+mod verify;
 
 use std::fmt::Write as _;
 use std::time::Duration;

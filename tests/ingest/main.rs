@@ -3,6 +3,8 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod verify;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
@@ -19,8 +21,9 @@ use backstop::core::name::Name;
 use backstop::core::replay::Replay;
 use backstop::core::route::RouteTable;
 use backstop::core::scheduler::{Active, Fresh, Limits};
-use backstop::core::source::{Ack, DedupRule, Source};
+use backstop::core::source::{Ack, DedupRule, Place, Source};
 use backstop::core::standing::Standing;
+use backstop::core::verify::Verification;
 use backstop::engine::{Engine, Parts, Sending, SystemClock, Transport};
 use backstop::ingest::{self, HEADERS_KEPT_MAX_BYTES};
 use backstop::journal::audit::{Audit, Span};
@@ -166,9 +169,10 @@ impl Answer {
 fn plain(name: &str) -> Source {
     Source {
         name: Name::new(name).unwrap(),
-        type_pointer: None,
-        key_pointer: None,
-        time_pointer: None,
+        verification: Verification::default(),
+        type_at: vec![],
+        key_at: vec![],
+        time_at: vec![],
         strict: false,
         dedup: DedupRule::Off,
         dedup_window: LONG,
@@ -182,9 +186,9 @@ fn plain(name: &str) -> Source {
 
 fn flyflow() -> Source {
     Source {
-        type_pointer: Some("/event_type".to_owned()),
-        key_pointer: Some("/call_id".to_owned()),
-        time_pointer: Some("/timestamp".to_owned()),
+        type_at: vec![Place::Pointer("/event_type".to_owned())],
+        key_at: vec![Place::Pointer("/call_id".to_owned())],
+        time_at: vec![Place::Pointer("/timestamp".to_owned())],
         dedup: DedupRule::Fields { pointers: vec!["/event_type".to_owned(), "/call_id".to_owned()], body: true },
         ..plain("flyflow")
     }
@@ -195,6 +199,10 @@ async fn open(sources: Vec<Source>) -> Door {
 }
 
 async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_max: u32) -> Door {
+    open_keeping(sources, accept_queue_max, connections_max, Refusals::default()).await
+}
+
+async fn open_keeping(sources: Vec<Source>, accept_queue_max: usize, connections_max: u32, refusals: Refusals) -> Door {
     let journal = Arc::new(Faulty::default());
     let engine = Engine::start(Parts {
         journal: Arc::clone(&journal) as Arc<dyn Journal>,
@@ -211,7 +219,7 @@ async fn open_with(sources: Vec<Source>, accept_queue_max: usize, connections_ma
     })
     .unwrap();
     let intake = Arc::new(Intake::default());
-    let filter = ingest::filter(sources, None, engine.clone(), Arc::clone(&intake), Refusals::default());
+    let filter = ingest::filter(sources, None, engine.clone(), Arc::clone(&intake), refusals);
     let limits = listener::Limits { connections_max, header_timeout: LONG, ..listener::Limits::default() };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
     let address = listener.local_addr().unwrap();
