@@ -30,3 +30,4 @@ mod standing;
 mod story;
 mod tokens;
 mod verbs;
+mod verified;

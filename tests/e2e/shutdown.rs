@@ -16,6 +16,7 @@ fn config(sink: &Sink, before: &str) -> String {
         {before}
         [sources.flyflow]
         preset = "flyflow"
+        verify = "off"
         [endpoints.crm]
         url = "{}"
         retry = {{ initial = "10ms" }}
