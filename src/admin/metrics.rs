@@ -5,6 +5,8 @@
 //! bounded: names of endpoints and sources, and the few words of the core. Base
 //! units; times are seconds since 1970. What does not apply (the next probe of a closed circuit) has no line.
 
+mod retention;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -23,11 +25,12 @@ use warp::reply::Response;
 
 use super::endpoints::{self, Known};
 use super::problem::{Answer, Problem};
-use super::{AdminState, GET, only, respond, with};
+use super::{AdminState, GET, only, respond, totals, with};
 use crate::core::breaker::Circuit;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
 use crate::engine::calls::CallCounts;
+use retention::Retained;
 
 /// A gauge with one value an endpoint: its name, what it says, where it is.
 type Gauge = (&'static str, &'static str, fn(&Known) -> Option<f64>);
@@ -110,6 +113,10 @@ async fn scrape(state: AdminState) -> Answer {
     let snapshot = Snapshot(endpoints::known(&state).await?);
     let mut registry = Registry::with_prefix("backstop");
     registry.sub_registry_with_prefix("endpoint").register_collector(Box::new(snapshot));
+    let kept = state.engine.read(|journal| Ok((journal.counters(), totals::oldest(journal)?)));
+    let ((counters, oldest), freed_bytes) = (kept.await?, state.engine.freed_bytes());
+    let retained = Retained { counters, oldest, freed_bytes };
+    registry.sub_registry_with_prefix("retention").register_collector(Box::new(retained));
     registry.sub_registry_with_prefix("calls").register_collector(Box::new(Calls(state.engine.call_counts())));
     let (turned_away, not_kept) = (state.intake.counts(), state.refused.lost());
     registry.register_collector(Box::new(AtTheDoor { turned_away, not_kept }));

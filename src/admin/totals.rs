@@ -29,6 +29,7 @@ async fn counters(state: AdminState) -> Answer {
         sources: counters.sources.iter().map(|(name, it)| (name.to_string(), held(it))).collect(),
         oldest_received_at: oldest.map(|at| at.to_string()),
         freed_bytes: state.engine.freed_bytes(),
+        damaged_bytes: counters.damaged_bytes,
         endpoints: counters.endpoints.iter().map(|(name, tally)| (name.to_string(), tally.into())).collect(),
         parked: parked.map(|(_, tally)| tally.scheduled + tally.retrying).sum(),
         in_flight: lanes.iter().map(|lane| lane.in_flight).sum(),
@@ -39,7 +40,7 @@ async fn counters(state: AdminState) -> Answer {
 }
 
 /// When the oldest event that is kept was received.
-fn oldest(journal: &dyn Journal) -> Result<Option<Timestamp>, JournalError> {
+pub(super) fn oldest(journal: &dyn Journal) -> Result<Option<Timestamp>, JournalError> {
     let page = journal.events(&Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 })?;
     Ok(page.items.first().map(|view| view.head.received_at))
 }

@@ -342,6 +342,9 @@ pub struct Counters {
     /// Bytes on disk that retention gave back since this process began.
     #[serde(default)]
     pub freed_bytes: u64,
+    /// Damaged bytes of the journal that retention removed with the rest, since the journal began.
+    #[serde(default)]
+    pub damaged_bytes: u64,
     /// By endpoint, since the journal began.
     pub endpoints: BTreeMap<String, Tally>,
     /// Of the deliveries that wait, those whose endpoint the config does not have.

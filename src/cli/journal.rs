@@ -13,11 +13,12 @@ use super::exit::Failure;
 use super::table::Output;
 use super::{client, export};
 use crate::admin::exports;
+use crate::core::filter::Filter;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::journal_settings;
 use crate::journal::audit::Span;
 use crate::journal::embedded::{EmbeddedJournal, Progress, Settings, Verified};
-use crate::journal::{Counters, Journal as _, JournalError};
+use crate::journal::{Counters, Journal as _, JournalError, Query};
 
 /// Look after the journal of a stopped gateway
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,13 @@ struct Found {
     unrouted: u64,
     deliveries: u64,
     attempts: u64,
+    /// Of the events, let go of by retention.
+    dropped: u64,
+    oldest_received_at: Option<String>,
+    /// Of the log, since it began.
+    freed_bytes: u64,
+    /// Of those, damaged.
+    freed_damaged_bytes: u64,
     agrees: bool,
 }
 
@@ -150,9 +158,12 @@ pub(super) fn opened<T>(
 
 /// What there is, and whether an audit is clean.
 fn look(settings: &Settings) -> Result<Found, Failure> {
-    let asked =
-        opened(settings, |journal| Ok((journal.audit(Span::default())?, journal.report().clone(), journal.sizes())));
-    let (audit, report, sizes) = asked?;
+    let asked = opened(settings, |journal| {
+        let audit = journal.audit(Span::default())?;
+        let oldest = Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 };
+        Ok((audit, journal.report().clone(), journal.sizes(), journal.events(&oldest)?))
+    });
+    let (audit, report, sizes, oldest) = asked?;
     let counters = &audit.counters;
     Ok(Found {
         records: report.findings.records,
@@ -165,6 +176,10 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
         unrouted: counters.unrouted,
         deliveries: sum(counters, |tally| tally.routed + tally.replayed),
         attempts: sum(counters, |tally| tally.attempts),
+        dropped: counters.dropped,
+        oldest_received_at: oldest.items.first().map(|view| view.head.received_at.to_string()),
+        freed_bytes: sizes.begin.0,
+        freed_damaged_bytes: counters.damaged_bytes,
         agrees: audit.is_clean(),
     })
 }
@@ -205,6 +220,15 @@ fn as_text(found: &Found) -> String {
     line("  routed nowhere", &found.unrouted);
     line("deliveries", &found.deliveries);
     line("attempts", &found.attempts);
+    line("let go of", &found.dropped);
+    line("bytes given back", &found.freed_bytes);
+    if let Some(oldest) = &found.oldest_received_at {
+        line("oldest event kept", oldest);
+    }
+    if found.freed_damaged_bytes > 0 {
+        let what = "bytes of those were damaged: what stood there was lost";
+        line("let go of DAMAGED", &format!("{} {what}", found.freed_damaged_bytes));
+    }
     if let Some(why) = &found.rebuilt {
         line("index built again", why);
     }

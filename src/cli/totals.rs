@@ -23,13 +23,25 @@ pub(crate) async fn counters(args: &Args, config: &Path) -> Result<(), Failure> 
         let parked = if *parked == 0 { String::new() } else { format!("; {parked} deliveries parked") };
         let turned_away = counters.turned_away.iter().filter(|(_, count)| **count > 0);
         let turned_away: Vec<String> = turned_away.map(|(reason, count)| format!("{count} {reason}")).collect();
+        let kept = kept(counters);
         let turned_away = if turned_away.is_empty() { "nothing".to_owned() } else { turned_away.join(", ") };
         format!(
-            "{accepted} events accepted, {unrouted} of them unrouted; {in_flight} attempts in flight{parked}\n\
+            "{accepted} events accepted, {unrouted} of them unrouted; {in_flight} attempts in flight{parked}\n{kept}\n\
              turned away since {started_at}: {turned_away}\n{}",
             tallies(&counters.endpoints)
         )
     })
+}
+
+/// What is kept, and what retention has let go of.
+fn kept(counters: &Counters) -> String {
+    let oldest = counters.oldest_received_at.as_ref();
+    let oldest = oldest.map_or("no events are kept".to_owned(), |at| format!("the oldest event kept is of {at}"));
+    let mut text = format!("{oldest}; {} were let go of, {} bytes given back", counters.dropped, counters.freed_bytes);
+    if counters.damaged_bytes > 0 {
+        text += &format!(", {} of all that went were damaged", counters.damaged_bytes);
+    }
+    text
 }
 
 /// How many deliveries stand where, by endpoint.

@@ -34,6 +34,10 @@ pub enum Mutant {
     CircuitForgotten,
     /// Waits do not move along when the wall clock is set.
     ClockJumpIgnored,
+    /// An event is let go of by its age, whatever is still to be delivered of it.
+    LiveLetGo,
+    /// An event's age counts from when it was received, not from when it came to rest.
+    RestIgnored,
 }
 
 #[cfg(feature = "test-mutants")]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::core::delivery::{Delivery, Reason};
 use crate::core::event::{Dedup, EventHead};
 use crate::core::id::ReplayId;
+use crate::core::mutant::{self, Mutant};
 use crate::core::name::Name;
 use crate::core::replay::Replay;
 use crate::core::timestamp::{Timestamp, duration_millis};
@@ -100,12 +101,12 @@ impl Retention {
         };
         let expired: Vec<u16> = deliveries.iter().filter(is_forsaken).map(|delivery| delivery.id.slot).collect();
         let is_live = |delivery: &Delivery| !delivery.state.is_terminal() && !expired.contains(&delivery.id.slot);
-        if deliveries.iter().any(is_live) {
+        if deliveries.iter().any(is_live) && !mutant::is(Mutant::LiveLetGo) {
             return Verdict { kept: Kept::Whole, expired };
         }
         let rest = rest_of(head, deliveries);
         // What has expired is listed for as long as what has ended otherwise.
-        let last = deliveries.iter().map(|delivery| delivery.changed_at).fold(rest, Timestamp::max);
+        let last = if mutant::is(Mutant::RestIgnored) { rest } else { last_change(rest, deliveries) };
         let is_known = !expired.is_empty() || !has_passed(last, keep.metadata) || now < print_until;
         let kept = match (is_known, is_over || has_passed(rest, keep.payload)) {
             (true, false) => Kept::Whole,
@@ -170,8 +171,15 @@ impl Retention {
     }
 }
 
+fn last_change(rest: Timestamp, deliveries: &[Delivery]) -> Timestamp {
+    deliveries.iter().map(|delivery| delivery.changed_at).fold(rest, Timestamp::max)
+}
+
 /// When the event came to rest: it was received, or the last delivery ended that did not just run out of time.
 fn rest_of(head: &EventHead, deliveries: &[Delivery]) -> Timestamp {
+    if mutant::is(Mutant::RestIgnored) {
+        return head.received_at;
+    }
     let ended = deliveries.iter().filter(|it| it.state.is_terminal() && it.reason != Reason::Retention);
     ended.map(|delivery| delivery.changed_at).fold(head.received_at, Timestamp::max)
 }

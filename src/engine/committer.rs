@@ -33,6 +33,8 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 const LINGER_MIN: usize = 4;
 /// How often the thread gives way to those who prepare the next request of a group.
 const LINGER_YIELDS: usize = 32;
+/// How long retention waits for a group to ride with.
+const RIDE_PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait before trying again on a full disk.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -69,7 +71,7 @@ pub struct Writer {
     ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
     changes: Vec<Change>,
     waiting: Vec<Waiting>,
-    /// What retention wants. Each is a group by itself: for it no ballast is given up, and nobody waits for its bytes.
+    /// What retention wants. It rides with a group, one at a time, for a sync of its own would keep others waiting.
     retains: VecDeque<(Change, CommitReply)>,
     /// Why the journal failed, if it did: what it holds is unknown, and it is not asked again.
     failed: Option<JournalError>,
@@ -211,6 +213,9 @@ impl Writer {
             bytes += self.add(request);
             let has_room = self.changes.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX;
             next = if has_room { self.next_of_group() } else { None };
+            if next.is_none() && self.changes.is_empty() && !self.retains.is_empty() && !self.stopping {
+                next = self.requests.recv_timeout(RIDE_PAUSE).ok();
+            }
         }
         true
     }
@@ -271,27 +276,41 @@ impl Writer {
 
     /// Commits the group at hand and answers everyone in it; then what retention wants, if anything.
     pub fn commit(&mut self) {
-        if !self.changes.is_empty() {
-            self.commit_group();
+        let Some((change, reply)) = self.retains.pop_front() else { return self.commit_group() };
+        if let Some(error) = self.failed.clone() {
+            reply(Err(error));
+            return self.commit_group();
         }
-        while let Some((change, reply)) = self.retains.pop_front() {
-            if let Some(error) = self.failed.clone() {
-                reply(Err(error));
-                continue;
-            }
-            match self.journal.commit(&[change]) {
-                Ok(receipts) => reply(receipts.into_iter().next().ok_or(JournalError::Closed)),
-                // Retention looks again.
-                Err(error @ JournalError::Full(_)) => reply(Err(error)),
-                Err(error) => {
-                    reply(Err(error.clone()));
-                    self.fail(error);
+        self.changes.push(change);
+        let mut committed = self.journal.commit(&self.changes);
+        let retain = self.changes.pop();
+        let is_apart = matches!(committed, Err(JournalError::Full(_))) && !self.changes.is_empty();
+        if is_apart {
+            // Room that is kept for outcomes is not spent on a group with retention in it: each by itself.
+            self.commit_group();
+            committed = self.journal.commit(retain.as_slice());
+        }
+        match committed {
+            Ok(mut receipts) => {
+                reply(receipts.pop().ok_or(JournalError::Closed));
+                if !is_apart {
+                    self.changes.clear();
+                    self.answer(receipts);
                 }
+            }
+            // Retention looks again.
+            Err(error @ JournalError::Full(_)) => reply(Err(error)),
+            Err(error) => {
+                reply(Err(error.clone()));
+                self.fail(error);
             }
         }
     }
 
     fn commit_group(&mut self) {
+        if self.changes.is_empty() {
+            return;
+        }
         assert_eq!(self.changes.len(), self.waiting.len(), "every change has someone who waits for it");
         if let Some(error) = self.failed.clone() {
             return self.refuse(&error);

@@ -16,6 +16,7 @@ use super::record::retained::{Carried, Remains, Retained};
 use super::{Change, Counters, EventView, Receipt};
 use crate::core::event::Dedup;
 use crate::core::id::ReplayId;
+use crate::core::mutant::{self, Mutant};
 use crate::core::name::Name;
 use crate::core::retention::{Kept, Retention, Verdict};
 use crate::core::timestamp::Timestamp;
@@ -178,7 +179,7 @@ fn fate(item: &RetainItem, entry: &Entry) -> Fate {
         Kept::Nothing => !entry.is_settled() || !item.verdict.expired.is_empty(),
     };
     match kept {
-        _ if is_mistaken => Fate::Left,
+        _ if is_mistaken && !mutant::is(Mutant::LiveLetGo) => Fate::Left,
         Kept::Nothing => Fate::Forgotten,
         Kept::Head | Kept::Whole => {
             let payload = item.payload.clone().filter(|_| kept == Kept::Whole && has_payload);

@@ -44,6 +44,9 @@ async fn a_scrape_says_how_each_endpoint_stands() {
         "backstop_endpoint_delivered_total{endpoint=\"rated\"} 1",
         "backstop_endpoint_dead_total{endpoint=\"rated\"} 0",
         "backstop_endpoint_cancelled_total{endpoint=\"rated\"} 0",
+        "backstop_retention_events_dropped_total 0",
+        "backstop_retention_freed_bytes_total 0",
+        "backstop_retention_damaged_bytes_total 0",
     ] {
         assert!(samples.iter().any(|sample| sample == line), "{line} is not in {samples:#?}");
     }

@@ -89,6 +89,8 @@ fn the_shipped_file_is_right_and_says_what_the_readme_shows() {
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.admin.token_file, Path::new("/etc/b/backstop-data/admin.token"));
     assert_eq!(config.journal.dir, Path::new("/etc/b/backstop-data"));
+    let days = |days: u64| Some(Duration::from_secs(days * 24 * 3600));
+    assert_eq!((config.retention.default.payload, config.retention.default.metadata), (days(30), days(90)));
     let [crm, billing] = config.endpoints.as_slice() else { panic!("{config:?}") };
     assert_eq!((crm.name.as_str(), crm.url.as_str()), ("crm", "http://127.0.0.1:9001/webhook"));
     assert_eq!(crm.retry, RetryPolicy::default());

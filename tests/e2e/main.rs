@@ -22,6 +22,7 @@ mod parked;
 mod place;
 mod refused;
 mod restart;
+mod retained;
 mod room;
 mod secrets;
 mod shutdown;

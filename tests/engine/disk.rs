@@ -54,6 +54,7 @@ struct Rules {
     hold: Option<(Point, Fits)>,
     held: bool,
     full: bool,
+    no_room_to_retain: bool,
     high_water: bool,
     failures: u32,
     dead: bool,
@@ -94,6 +95,11 @@ impl Disk {
 
     pub(crate) fn set_full(&self, full: bool) {
         self.rules().full = full;
+    }
+
+    /// From now on there is no room for a batch with retention in it.
+    pub(crate) fn refuse_retains(&self) {
+        self.rules().no_room_to_retain = true;
     }
 
     pub(crate) fn set_high_water(&self, reached: bool) {
@@ -147,7 +153,7 @@ impl Disk {
         if rules.dead { Err(JournalError::Failed("the process is gone".to_owned())) } else { Ok(()) }
     }
 
-    fn refuse(&self) -> Result<(), JournalError> {
+    fn refuse(&self, changes: &[Change]) -> Result<(), JournalError> {
         let mut rules = self.rules();
         rules.commits += 1;
         if rules.closed {
@@ -157,7 +163,12 @@ impl Disk {
             rules.failures -= 1;
             return Err(JournalError::Failed("the disk broke".to_owned()));
         }
-        if rules.full { Err(JournalError::Full("no room".to_owned())) } else { Ok(()) }
+        let retains = changes.iter().any(|change| matches!(change, Change::Retain(_)));
+        if rules.full || (retains && rules.no_room_to_retain) {
+            Err(JournalError::Full("no room".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     fn note(&self, changes: &[Change], receipts: &[Receipt]) {
@@ -174,7 +185,7 @@ impl Disk {
 impl Journal for Disk {
     fn commit(&self, changes: &[Change]) -> Result<Vec<Receipt>, JournalError> {
         let committed = self.obey(Point::Before, changes).and_then(|()| {
-            self.refuse()?;
+            self.refuse(changes)?;
             let receipts = self.memory.commit(changes)?;
             self.obey(Point::After, changes)?;
             self.note(changes, &receipts);

@@ -1,13 +1,19 @@
 //! Retention in a running engine: what is at rest goes, what is not stays, and nobody can replay what is gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use backstop::core::id::IdSource;
 use backstop::core::name::Name;
 use backstop::core::retention::{Keep, Retention};
-use backstop::engine::NotDone;
-use backstop::journal::Journal as _;
+use backstop::core::timestamp::Timestamp;
+use backstop::engine::committer::Committer;
+use backstop::engine::{Health, NotDone};
+use backstop::journal::{Change, Journal, JournalError, Receipt};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::world::{Setup, World, within};
+use super::disk::{Diary, Disk};
+use super::world::{Setup, World, draft, within};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -57,4 +63,32 @@ async fn a_parked_delivery_expires() {
     let endpoints = Setup::default().endpoints.into_iter().filter(|it| it.name.as_str() == "bill").collect();
     let process = world.start(Setup { retention: without_crm, endpoints, ..Setup::default() });
     assert_eq!(process.ended(parked).await.status().as_str(), "expired");
+}
+
+/// Retention rides with a group; where there is no room for it, nobody else in the group is turned away for it.
+#[tokio::test]
+async fn a_group_is_stored_although_there_is_no_room_for_the_retention_that_rides_with_it() {
+    let disk = Arc::new(Disk::new(Arc::default(), Diary::default()));
+    let (tell, _told) = mpsc::unbounded_channel();
+    let (health, _) = watch::channel(Health::Running);
+    let ids = (IdSource::default(), fastrand::Rng::with_seed(1));
+    let journal = Arc::clone(&disk) as Arc<dyn Journal>;
+    let (committer, mut writer) = Committer::with_writer(journal, tell, health, ids);
+    let slots = Arc::new(Semaphore::new(2));
+    for (has_room, retained) in [(true, Ok(Receipt::Stale)), (false, Err(JournalError::Full("no room".to_owned())))] {
+        if !has_room {
+            disk.refuse_retains();
+        }
+        let (commits, (accept, mut accepted), (retain, mut answer)) =
+            (disk.commits(), oneshot::channel(), oneshot::channel());
+        committer.commit_then(Change::Retain(Box::default()), |result| drop(retain.send(result)));
+        let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
+        committer.accept(draft("crm"), Timestamp::from_millis(1), slot, accept);
+        writer.take_waiting(9);
+        writer.commit();
+        assert_eq!(answer.try_recv().unwrap(), retained);
+        assert!(accepted.try_recv().unwrap().is_ok());
+        assert_eq!(disk.commits() - commits, if has_room { 1 } else { 3 });
+    }
+    assert_eq!((disk.memory.counters().accepted, writer.gathered()), (2, 0));
 }

@@ -37,18 +37,19 @@ fn every_promise_holds_through_chaos() {
     let reports = run_all(0..200, Plan::chaos);
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds: {} events, {} attempts, {} probes, {} out of order, {} dead, {} crashes",
+        "{} seeds: {} events, {} attempts, {} probes, {} out of order, {} dead, {} let go of, {} crashes",
         reports.len(),
         sum(|report| report.events as u64),
         sum(|report| report.attempts),
         sum(|report| report.probes),
         sum(|report| report.out_of_order),
         sum(|report| report.dead as u64),
+        sum(|report| report.let_go),
         sum(|report| u64::from(report.crashes)),
     );
     if reports.len() > 1 {
-        let all: [fn(&Report) -> u64; 3] =
-            [|report| report.probes, |report| report.out_of_order, |report| report.dead as u64];
+        let all: [fn(&Report) -> u64; 4] =
+            [|report| report.probes, |report| report.out_of_order, |report| report.dead as u64, |report| report.let_go];
         assert!(all.into_iter().all(|of| sum(of) > 100), "a simulation in which nothing goes wrong shows nothing");
     }
 }
@@ -63,7 +64,7 @@ fn an_outage_of_days_costs_no_delivery() {
 fn a_month_goes_by() {
     let reports = run_all(0..1, Plan::month);
     println!("{reports:?}");
-    assert!(reports.iter().all(|report| report.events == 4000 && report.crashes > 10));
+    assert!(reports.iter().all(|report| report.events == 4000 && report.crashes > 10 && report.let_go > 1000));
 }
 
 #[test]

@@ -39,6 +39,8 @@ fn mutants_do_not_survive() {
         (Mutant::RetryHoldsNobody, chaos, "passed Some"),
         (Mutant::SilenceIgnored, chaos, "sent into the silence"),
         (Mutant::PauseForgotten, chaos, "which is paused"),
+        (Mutant::LiveLetGo, chaos, "is still to be delivered"),
+        (Mutant::RestIgnored, chaos, "came to rest at"),
         (Mutant::ClockJumpIgnored, chaos, "ms early|passed Some|never ended"),
     ];
     for (mutant, plan, word) in mutants {

@@ -59,6 +59,10 @@ pub(crate) struct Plan {
     pub(crate) crashes: Option<u64>,
     pub(crate) jumps: Option<u64>,
     pub(crate) requests: Option<u64>,
+    /// How long payload and metadata are kept; `None`: for ever.
+    pub(crate) keep: Option<(u64, u64)>,
+    /// For how long duplicates are recognised.
+    pub(crate) window: u64,
     /// Whether nothing may be dead at the end: whatever failed, failed because its endpoint was down.
     pub(crate) all_delivered: bool,
 }
@@ -90,6 +94,11 @@ impl Plan {
         let mut often = |least: u64, most: u64| rng.bool().then(|| rng.u64(least..=most));
         let (crashes, jumps, requests) =
             (often(2 * MINUTE, HOUR), often(5 * MINUTE, HOUR), often(20 * SECOND, 10 * MINUTE));
+        // Of its own, so that a world with retention is otherwise the one without.
+        let mut rng_of_keep = Rng::with_seed(seed ^ 0x6b65_6570);
+        let payload = rng_of_keep.u64(MINUTE..40 * MINUTE);
+        let metadata = payload + rng_of_keep.u64(0..HOUR);
+        let keep = (rng_of_keep.u32(0..3) > 0).then_some((payload, metadata));
         Self {
             seed,
             limits: Limits {
@@ -105,6 +114,8 @@ impl Plan {
             crashes,
             jumps,
             requests,
+            keep,
+            window: keep.map_or(DAY, |_| 20 * MINUTE),
             all_delivered: false,
         }
     }
@@ -137,6 +148,8 @@ impl Plan {
             crashes: rng.bool().then_some(12 * HOUR),
             jumps: None,
             requests: None,
+            keep: Some((6 * HOUR, 2 * DAY)),
+            window: DAY,
             all_delivered: true,
         }
     }
@@ -160,6 +173,8 @@ impl Plan {
             crashes: Some(DAY),
             jumps: Some(2 * DAY),
             requests: Some(HOUR),
+            keep: Some((3 * DAY, 7 * DAY)),
+            window: DAY,
             all_delivered: false,
         }
     }

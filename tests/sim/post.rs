@@ -8,8 +8,6 @@ use backstop::core::name::Name;
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::plan::HOUR;
-
 /// An event that its sender posts until it is acknowledged.
 pub(crate) struct Post {
     pub(crate) draft: Draft,
@@ -21,10 +19,10 @@ pub(crate) fn key(number: u64) -> String {
 }
 
 /// An event to some of the endpoints; some have no key.
-pub(crate) fn post(index: usize, keys: u64, endpoints: &[Name], rng: &mut Rng) -> Post {
+pub(crate) fn post(index: usize, (keys, window): (u64, u64), endpoints: &[Name], rng: &mut Rng) -> Post {
     let mut print = [0; 16];
     print[..8].copy_from_slice(&(index as u64).to_be_bytes());
-    let dedup = Dedup { fingerprint: Fingerprint(print), window: Duration::from_millis(24 * HOUR) };
+    let dedup = Dedup { fingerprint: Fingerprint(print), window: Duration::from_millis(window) };
     let some: Vec<Name> = endpoints.iter().filter(|_| rng.u32(0..4) > 0).cloned().collect();
     let draft = Draft {
         source: Name::new("sim").unwrap(),

@@ -3,7 +3,9 @@
 //! Time jumps from one happening to the next. What a process would do by a thread or a task of its own is a
 //! happening too, so that anything can come in between: a commit, a look into the backlog, an answer.
 
+mod operator;
 mod replays;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +16,10 @@ use backstop::core::delivery::{Delivery, State};
 use backstop::core::name::Name;
 use backstop::core::replay::Replay;
 use backstop::core::scheduler::{Dispatch, Limits, Refill};
-use backstop::core::standing::{Pause, PauseCause};
 use backstop::core::timestamp::Timestamp;
 use backstop::engine::dispatcher::{Command, Work, load};
 use backstop::journal::memory::MemoryJournal;
-use backstop::journal::{Change, Journal as _, Receipt, Redelivery};
+use backstop::journal::{Change, Journal as _};
 use backstop::telemetry::About;
 use fastrand::Rng;
 use tokio::sync::oneshot;
@@ -29,6 +30,7 @@ use super::plan::{HOUR, MINUTE, Plan, SECOND};
 use super::post::{Post, key, post};
 use super::process::{Asked, Process};
 use super::truth::Truth;
+use retention::Swept;
 
 const START: u64 = 1_790_000_000_000;
 /// The longest sleep of the driver.
@@ -41,6 +43,7 @@ enum Happening {
     Landed(u32, Dispatch, u64, Reply, u64),
     Turn(u32),
     Replay(u32),
+    Sweep(u32),
     Read(u32, Refill),
     Told(u32, Command),
     Write(u32),
@@ -64,6 +67,8 @@ pub(crate) struct Report {
     pub(crate) probes: u64,
     pub(crate) out_of_order: u64,
     pub(crate) dead: usize,
+    /// Events whose payload retention has let go of.
+    pub(crate) let_go: u64,
     /// A digest of everything that happened, in order.
     pub(crate) trace: u64,
 }
@@ -96,6 +101,10 @@ pub(crate) struct World {
     report: Report,
     /// The replays, as they were checked last.
     seen_replays: Vec<Replay>,
+    /// How many were begun.
+    replays_begun: usize,
+    /// What retention does, if it does anything.
+    swept: Option<Swept>,
     /// Whether every step is printed.
     tells: bool,
 }
@@ -131,7 +140,7 @@ impl World {
             wall_by: 0,
             happenings: BTreeMap::new(),
             count: 0,
-            posts: (0..plan.posts).map(|index| post(index, plan.keys, &names, &mut rng)).collect(),
+            posts: (0..plan.posts).map(|index| post(index, (plan.keys, plan.window), &names, &mut rng)).collect(),
             rng,
             stuck_key: plan.stuck_key.map(key),
             stuck_until: START + plan.span / 2,
@@ -144,6 +153,7 @@ impl World {
             is_calm: false,
             truth: Truth::new(Arc::clone(&journal), far.iter().map(|far| &far.endpoint)),
             checks: Checks::new(plan.limits, &far),
+            swept: plan.keep.map(|keep| Swept::new(keep, names.iter().cloned())),
             far,
             journal,
             process: None,
@@ -152,6 +162,7 @@ impl World {
             pending: BTreeMap::new(),
             report: Report::default(),
             seen_replays: Vec::new(),
+            replays_begun: 0,
             tells: false,
         };
         for index in 0..world.posts.len() {
@@ -211,7 +222,12 @@ impl World {
         self.report.events = self.truth.heads.len();
         self.report.dead = self.truth.deliveries.values().filter(|delivery| delivery.state == State::Dead).count();
         self.tell(|| format!("{:?}", self.report));
-        self.checks.ended(self.now - START, &self.truth, &self.far, self.all_delivered);
+        let gone = self.swept.as_ref().map(|swept| &swept.gone);
+        self.report.let_go = gone.map_or(0, |gone| gone.len() as u64);
+        self.checks.ended(self.now - START, (&self.truth, gone), &self.far, self.all_delivered);
+        if self.checks.violation.is_none() {
+            self.let_everything_go();
+        }
     }
 
     fn note(&mut self, facts: &[u64]) {
@@ -250,6 +266,7 @@ impl World {
                 let _due = self.process().next_turn.take_if(|at| *at <= now);
             }
             Happening::Replay(of) if self.is_of(of) => self.work_replays(),
+            Happening::Sweep(of) if self.is_of(of) => self.sweep(),
             Happening::Crash => {
                 self.crash();
                 self.again(0);
@@ -295,6 +312,8 @@ impl World {
             self.resume_all();
         }
         self.schedule_replays(true);
+        self.forget_sweep();
+        self.schedule_sweep(true);
     }
 
     /// The process is killed: what the journal has is all that remains.
@@ -353,43 +372,6 @@ impl World {
         self.process().asked.push_back(Asked::Resume(index, answer));
     }
 
-    /// An operator asks for something.
-    fn request(&mut self) {
-        self.again(2);
-        if self.process.is_none() {
-            return;
-        }
-        let index = self.rng.usize(1..self.far.len().max(2));
-        match (self.rng.u32(0..6), self.rng.choice(self.truth.deliveries.values()).cloned()) {
-            (0, _) if index < self.far.len() => {
-                let pause = Pause { since: self.wall(), cause: PauseCause::Operator, note: String::new() };
-                let (reply, answer) = oneshot::channel();
-                let endpoint = self.far[index].endpoint.name.clone();
-                self.process().tell(Command::Pause(endpoint, pause, reply));
-                self.process().asked.push_back(Asked::Pause(index, answer));
-            }
-            (1 | 2, _) if index < self.far.len() => self.resume(index),
-            (3, Some(delivery)) => {
-                let (reply, answer) = oneshot::channel();
-                self.checks.cancel_asked(delivery.id);
-                self.truth.touch(delivery.id.event);
-                self.process().tell(Command::Cancel(delivery.id, delivery.endpoint, reply));
-                self.process().asked.push_back(Asked::Cancel(answer));
-            }
-            (5, _) => self.request_replay(),
-            (4, Some(delivery)) => {
-                let (event, endpoint, at) = (delivery.id.event, delivery.endpoint, self.wall());
-                self.truth.touch(event);
-                let again = Change::Redeliver(Redelivery { event, endpoint, at, force: false });
-                self.process().commit(again, |result| match result {
-                    Ok(Receipt::Made(made)) => Some(Command::Made(made)),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-
     fn land(&mut self, dispatch: Dispatch, started: u64, reply: Reply, took: u64) {
         let endpoint = dispatch.endpoint.clone();
         let far = self.far.iter().find(|far| far.endpoint.name == endpoint).unwrap();
@@ -446,6 +428,7 @@ impl World {
             self.checks.stored(self.now, &delivery, due);
         }
         self.check_replays();
+        self.check_sweep();
         self.look_at_pauses();
     }
 

@@ -101,6 +101,8 @@ pub struct Sizes {
     pub index_bytes: u64,
     /// Entries not yet in the index.
     pub overlay_entries: usize,
+    /// Where the log begins: so many bytes of it were given back since it began.
+    pub begin: Position,
     /// Where the next record goes.
     pub end: Position,
 }
@@ -133,6 +135,7 @@ impl EmbeddedJournal {
             log_bytes: self.inner.log.bytes(),
             index_bytes: start::folder_bytes(&self.inner.dir.join(start::INDEX)),
             overlay_entries: self.inner.overlay().len(),
+            begin: self.inner.log.begin(),
             end: self.inner.log.end(),
         }
     }
@@ -217,8 +220,14 @@ impl Inner {
 
     /// The entry as it stands now. The overlay is asked first: what it lets go of is in the index by then.
     fn load(&self, id: EventId) -> Result<Option<Entry>, JournalError> {
-        if let Some(held) = self.overlay().held(id) {
-            return Ok(held.cloned());
+        {
+            let overlay = self.overlay();
+            if let Some(held) = overlay.held(id) {
+                return Ok(held.cloned());
+            }
+            if let Some(expected) = overlay.expected(id) {
+                return Ok(Some(expected.clone()));
+            }
         }
         self.ask_index(|index| index.get(id))
     }

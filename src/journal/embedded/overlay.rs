@@ -3,7 +3,7 @@
 //! Readers ask it first. An entry leaves when the index holds it as it stands here, so that an event on
 //! the happy path is written to the index once, with the outcomes of all its deliveries.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::core::event::Event;
@@ -50,6 +50,10 @@ pub(super) struct Overlay {
     /// The first record of each entry that the index does not hold yet.
     unindexed: BTreeSet<(Position, EventId)>,
     settled: VecDeque<EventId>,
+    /// Entries of the index that are about to be asked for, as they are there, so that nobody waits for that.
+    expected: HashMap<EventId, Entry>,
+    /// How often the index has taken entries over.
+    handovers: u64,
     replays: BTreeMap<ReplayId, Replay>,
     replays_changed: BTreeSet<ReplayId>,
     replays_gone: BTreeSet<ReplayId>,
@@ -97,6 +101,8 @@ impl Overlay {
             waiting: BTreeSet::new(),
             unindexed: BTreeSet::new(),
             settled: VecDeque::new(),
+            expected: HashMap::new(),
+            handovers: 0,
             replays,
             replays_changed: BTreeSet::new(),
             replays_gone: BTreeSet::new(),
@@ -142,6 +148,25 @@ impl Overlay {
     /// What is held here of an event: its entry, or that there is none any more. `None` if nothing is.
     pub(super) fn held(&self, id: EventId) -> Option<Option<&Entry>> {
         self.dirty.get(&id).map(Dirty::current)
+    }
+
+    /// The entry that the index has, if it is known here because it is expected to be asked for.
+    pub(super) fn expected(&self, id: EventId) -> Option<&Entry> {
+        self.expected.get(&id)
+    }
+
+    /// How often the index has taken entries over.
+    pub(super) const fn handovers(&self) -> u64 {
+        self.handovers
+    }
+
+    /// These entries, as they were looked up since there were so many handovers, are about to be asked for.
+    pub(super) fn expect(&mut self, entries: Vec<Entry>, handovers: u64) {
+        self.expected.clear();
+        if handovers == self.handovers {
+            let indexed = entries.into_iter().filter(|entry| !self.dirty.contains_key(&entry.head.id));
+            self.expected = indexed.map(|entry| (entry.head.id, entry)).collect();
+        }
     }
 
     /// The ids held here in `low..high`.
@@ -308,8 +333,10 @@ impl Overlay {
         if handover.tags.is_some() {
             self.tags_leaving = None;
         }
+        self.handovers += 1;
         for update in handover.updates {
             let id = update.id;
+            self.expected.remove(&id);
             let Some(dirty) = self.dirty.get_mut(&id) else { continue };
             match dirty.writing.take().flatten() {
                 Some(first) => {
@@ -339,7 +366,13 @@ impl Overlay {
         if let Some(dirty) = self.dirty.get(&id) {
             return Ok(!dirty.gone);
         }
-        let Some(entry) = self.index.get(id)? else { return Ok(false) };
+        let entry = match self.expected.remove(&id) {
+            Some(entry) => entry,
+            None => match self.index.get(id)? {
+                Some(entry) => entry,
+                None => return Ok(false),
+            },
+        };
         let before = Some(entry.clone());
         self.note_waiting(&entry, true);
         self.dirty.insert(id, Dirty::new(entry, before, self.tick));
@@ -401,6 +434,7 @@ impl Apply for Overlay {
         }
         Ok(match self.held(id) {
             Some(held) => held.is_some(),
+            None if self.expected.contains_key(&id) => true,
             None => self.index.get(id)?.is_some(),
         })
     }

@@ -212,20 +212,24 @@ impl Inner {
         now: Timestamp,
     ) -> Result<(Vec<(Position, RetainItem)>, Position), JournalError> {
         let (mut items, mut bytes) = (Vec::new(), 0);
+        let (mut entries, handovers) = (Vec::new(), self.overlay().handovers());
         let part = self.log_part(at)?;
         go.damage.note(&part);
         // What is in the log and not applied yet is known to nobody: its event seems gone, and is not.
         let applied = self.overlay().applied();
-        for (place, payload) in part.records {
+        let mut next = part.next;
+        'records: for (place, payload) in part.records {
             if place >= applied {
-                return Ok((items, place));
+                next = place;
+                break;
             }
             let Some(record) = Record::decode(payload) else { continue };
             note_base(&record, &mut go.noted);
             for Found { entry, dedup, content } in self.found(place, &record)? {
                 // What of a record is carried has moved, so that the next step finds the rest of it.
                 if items.len() >= STEP_EVENTS_MAX || bytes >= STEP_BYTES_MAX {
-                    return Ok((items, place));
+                    next = place;
+                    break 'records;
                 }
                 let seen = entry.view();
                 let until = retention.print_until(&seen.head.source, seen.head.received_at, dedup);
@@ -240,9 +244,12 @@ impl Inner {
                     payload = Some(carried);
                 }
                 items.push((place, RetainItem { seen, verdict, at: now, dedup, payload, is_damaged: false }));
+                entries.push(entry);
             }
         }
-        Ok((items, part.next))
+        // The commit asks for them twice, and whoever is committed with it waits for that.
+        self.overlay().expect(entries, handovers);
+        Ok((items, next))
     }
 
     /// The events of a record whose place it still is.

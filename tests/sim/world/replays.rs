@@ -25,13 +25,16 @@ impl World {
     /// An operator begins a replay, or does something to one.
     pub(super) fn request_replay(&mut self) {
         let replays = self.journal.replays().unwrap();
-        let (at, may_begin) = (self.wall(), replays.len() < REPLAYS_MAX);
+        let (at, may_begin) = (self.wall(), self.replays_begun < REPLAYS_MAX);
         let known = self.rng.choice(replays).map(|replay| replay.id);
         let change = match (self.rng.u32(0..6), known) {
             (0, Some(id)) => Change::CancelReplay { id, at },
             (1, Some(id)) => Change::TurnReplay { id, turn: Turn::Pause(Hold::Operator), at },
             (2, Some(id)) => Change::TurnReplay { id, turn: Turn::Resume { forgiven: 1_000_000 }, at },
-            _ if may_begin => Change::OpenReplay(Box::new(self.some_replay())),
+            _ if may_begin => {
+                self.replays_begun += 1;
+                Change::OpenReplay(Box::new(self.some_replay()))
+            }
             _ => return,
         };
         self.process().commit(change, |_| None);
