@@ -24,12 +24,16 @@ use tokio::time::Instant;
 use crate::admin::auth::{self, Token, TokenError};
 use crate::admin::holders::Holders;
 use crate::admin::hosts::Hosts;
+use crate::admin::place::Place;
+use crate::admin::pulse::Pulse;
 use crate::admin::refusals::Readmission;
 use crate::admin::register::Register;
+use crate::admin::sessions::Sessions;
 use crate::admin::{AdminState, gate};
 use crate::config::{Config, JournalConfig, OperationLimits, RefusalLimits};
 use crate::core::scheduler::Limits;
 use crate::core::timestamp::Timestamp;
+use crate::dashboard;
 use crate::deliver::HttpTransport;
 use crate::egress::{self, Guard, SystemLookup};
 use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
@@ -147,6 +151,14 @@ impl Gateway {
             refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
             importer: Arc::new(ingest::importer(&config.sources)),
             holders: Arc::new(holders),
+            sessions: Arc::new(Sessions::new(admin_addr.port(), config.admin.tls.is_some())),
+            pulse: Pulse::start(&engine, &intake),
+            place: Arc::new(Place {
+                journal: config.journal.dir.clone(),
+                disk_free_min_bytes: config.journal.disk_free_min_bytes,
+                sources: config.sources.clone(),
+                ingest: ingest_addr,
+            }),
             register: Arc::new(Register::new(operations)),
             hosts: Arc::new(Hosts::new(admin_addr, config.admin.hosts)),
             knocks: Arc::default(),
@@ -154,7 +166,7 @@ impl Gateway {
         };
         let rate = config.server.rate;
         let events = warp::service(ingest::filter(config.sources, rate, engine.clone(), intake, refusals.clone()));
-        let operators = gate::service(&state);
+        let operators = dashboard::before(gate::service(&state));
         let drain = config.server.drain_timeout;
         let ingest = Served::new(|stop| front.serve(TowerToHyperService::new(events), stop, drain));
         let admin = Served::new(|stop| back.serve(operators, stop, ADMIN_DRAIN));

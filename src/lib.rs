@@ -5,6 +5,7 @@
 //! 4  gateway     the composition root: everything is put together here, and nowhere else
 //! 3  ingest      the front door          listener  the accept loop
 //!    deliver     the HTTP transport      admin     the operators' routes
+//!    dashboard   the operators' page
 //! 2  engine      committer, dispatcher, replayer: makes things happen
 //!    egress      names to addresses
 //! 1  journal     the durable store       config    gateway.toml
@@ -28,6 +29,8 @@ pub mod admin;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod dashboard;
 #[cfg(feature = "server")]
 pub mod deliver;
 #[cfg(feature = "server")]

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("egress", 2),
     ("engine", 2),
     ("admin", 3),
+    ("dashboard", 3),
     ("deliver", 3),
     ("ingest", 3),
     ("listener", 3),

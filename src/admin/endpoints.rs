@@ -38,7 +38,8 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
         .and(with(state))
         .then(pause);
     let resumed = warp::path!("endpoints" / String / "resume").and(only(POST)).and(with(state)).then(resume);
-    listed.or(shown).unify().or(paused).unify().or(resumed).unify().map(respond).boxed()
+    let tested = warp::path!("endpoints" / String / "test").and(only(POST)).and(with(state)).then(test);
+    listed.or(shown).unify().or(tested).unify().or(paused).unify().or(resumed).unify().map(respond).boxed()
 }
 
 async fn list(state: AdminState) -> Answer {
@@ -66,6 +67,18 @@ async fn resume(name: String, state: AdminState) -> Answer {
     let engine = state.engine.clone();
     see_through(async move { engine.resume(&endpoint).await }).await?;
     show(name, state).await
+}
+
+/// Sends an event of the gateway's own there, on the way of every event, and there only.
+async fn test(name: String, state: AdminState) -> Answer {
+    let endpoint = configured(&name, &state)?;
+    let engine = state.engine.clone();
+    let sending = tokio::spawn(async move { engine.test(&endpoint).await });
+    let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
+    let id = sending.await.map_err(bug)?.map_err(|why| Problem::unavailable(why.to_string()))?;
+    let endpoint = name;
+    let deliveries = vec![wire::MadeDelivery { id: id.delivery(0).to_string(), endpoint }];
+    Ok(json(StatusCode::ACCEPTED, &wire::Made { deliveries }))
 }
 
 /// The config's endpoint of this name: only what is sent to can be paused.

@@ -10,7 +10,7 @@ use warp::reply::Response;
 
 use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Of, Pairs};
-use super::{AdminState, GET, POST, deliveries, json_body, only, query, respond, see_through, wire, with};
+use super::{AdminState, GET, POST, deliveries, histogram, json_body, only, query, respond, see_through, wire, with};
 use crate::core::event::Event;
 use crate::core::id::EventId;
 
@@ -26,7 +26,9 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
         .and(json_body::<wire::ReplayEvent>())
         .and(with(state))
         .then(replay);
-    listed.or(shown).unify().or(raw).unify().or(again).unify().map(respond).boxed()
+    let counted =
+        warp::path!("events" / "histogram").and(only(GET)).and(query()).and(with(state)).then(histogram::show);
+    listed.or(counted).unify().or(shown).unify().or(raw).unify().or(again).unify().map(respond).boxed()
 }
 
 async fn list(parameters: Pairs, state: AdminState) -> Answer {

@@ -1,6 +1,6 @@
 //! The gate: nothing of the admin API is reached, or told, but through it.
 //!
-//! It asks who comes (a token), what for (the table in [`super::access`]), and whether they may. A request without a
+//! It asks who comes (a token, or a session that was begun with one), what for (the table in [`super::access`]), and whether they may. A request without a
 //! token learns nothing, not even that a path is unknown; one whose role is too small is told which it takes. Who
 //! asks goes on with the request, as a [`Caller`]. A request that changes something is taken in whole and noted in the
 //! [`super::register`] before it is let through, and seen through even if the one who asked hangs up; what it came to is
@@ -26,6 +26,7 @@ use super::auth;
 use super::holders::{Held, NotKnown};
 use super::problem::Problem;
 use super::register::{self, Denied};
+use super::sessions;
 use super::{AdminState, BODY_MAX_BYTES, DATA_MAX_BYTES, routes};
 use crate::core::operation::{Operation, Who};
 use crate::core::role::Role;
@@ -155,7 +156,17 @@ impl Gate {
         {
             return Err(Problem::too_many(wait));
         }
-        let known = token.map(|token| holders.identify(token, self.state.engine.now()));
+        let now = self.state.engine.now();
+        let known = match token {
+            Some(token) => Some(holders.identify(token, now)),
+            None => match self.state.sessions.token(parts, now) {
+                Some(token) => {
+                    sessions::sent_by_own_page(parts)?;
+                    Some(holders.identify_hash(&token, now))
+                }
+                None => None,
+            },
+        };
         let (why, who, problem) = match known {
             Some(Ok(held)) => {
                 self.note_use();

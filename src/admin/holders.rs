@@ -137,18 +137,24 @@ impl Holders {
         all
     }
 
-    /// Who holds this. Compares all there are, whichever it is.
+    /// Who holds this.
     pub(super) fn identify(&self, text: &str, now: Timestamp) -> Result<Arc<Held>, NotKnown> {
-        let (hash, named) = (TokenHash::of(text), self.named());
+        self.identify_hash(&TokenHash::of(text), now).map_err(|why| match why {
+            NotKnown::Nobody if Shape::of(text) == Shape::Broken => NotKnown::Broken,
+            why => why,
+        })
+    }
+
+    /// Who holds the token that this is of. Compares all there are, whichever it is.
+    pub(super) fn identify_hash(&self, hash: &TokenHash, now: Timestamp) -> Result<Arc<Held>, NotKnown> {
+        let named = self.named();
         let mut found = None;
         for held in std::iter::once(&self.first).chain(named.iter()) {
-            if held.hash.matches(&hash) {
+            if held.hash.matches(hash) {
                 found = Some(held);
             }
         }
-        let Some(held) = found else {
-            return Err(if Shape::of(text) == Shape::Broken { NotKnown::Broken } else { NotKnown::Nobody });
-        };
+        let held = found.ok_or(NotKnown::Nobody)?;
         if held.expires_at.is_some_and(|end| end <= now) {
             return Err(NotKnown::Expired(Arc::clone(held)));
         }
@@ -250,6 +256,11 @@ impl Held {
     #[must_use]
     pub fn last_used_at(&self) -> Option<Timestamp> {
         Some(Timestamp::from_millis(self.used.load(Ordering::Relaxed))).filter(|used| *used > Timestamp::ZERO)
+    }
+
+    /// What is kept of the token.
+    pub(super) const fn hash(&self) -> TokenHash {
+        self.hash
     }
 
     fn is_behind(&self) -> bool {

@@ -22,18 +22,23 @@ mod failures;
 mod gaps;
 pub mod gate;
 mod health;
+mod histogram;
 pub mod holders;
 pub mod hosts;
 pub mod imports;
 mod keys;
 pub mod knocks;
+mod live;
 mod metrics;
 mod operations;
+pub mod place;
 mod problem;
+pub mod pulse;
 pub mod refusals;
 pub mod register;
 mod replays;
 mod select;
+pub mod sessions;
 pub mod tokens;
 mod totals;
 pub mod wire;
@@ -51,9 +56,12 @@ use warp::{Filter, Rejection};
 use self::holders::Holders;
 use self::hosts::Hosts;
 use self::knocks::Knocks;
+use self::place::Place;
 use self::problem::{Answer, Problem};
+use self::pulse::Pulse;
 use self::register::Register;
 use self::select::Pairs;
+use self::sessions::Sessions;
 use crate::core::timestamp::Timestamp;
 use crate::engine::{Engine, NotDone};
 use crate::telemetry::Intake;
@@ -82,6 +90,12 @@ pub struct AdminState {
     pub importer: Arc<imports::Importer>,
     /// Who may ask.
     pub holders: Arc<Holders>,
+    /// Browsers that have shown a token.
+    pub sessions: Arc<Sessions>,
+    /// How everything stood lately.
+    pub pulse: Arc<Pulse>,
+    /// Where the gateway stands.
+    pub place: Arc<Place>,
     /// Notes who had what done.
     pub register: Arc<Register>,
     /// By which names it may be asked.
@@ -121,6 +135,12 @@ fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infa
         .or(tokens::routes(state))
         .unify()
         .or(operations::routes(state))
+        .unify()
+        .or(sessions::routes(state))
+        .unify()
+        .or(live::routes(state))
+        .unify()
+        .or(place::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(nouns);
     let beside = health::routes(state).or(metrics::routes(state)).unify();

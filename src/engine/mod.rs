@@ -291,10 +291,20 @@ impl Engine {
 
     /// Routes and stores an event. On `Ok` it is durable.
     pub async fn accept(&self, mut draft: Draft) -> Result<Accepted, NotAccepted> {
+        draft.endpoints = self.shared.map.routes.fan_out(&draft.source, &draft.event_type);
+        self.admit(draft).await
+    }
+
+    /// Stores an event of the gateway's own that goes to this endpoint only, so that somebody can see whether it gets there.
+    pub async fn test(&self, endpoint: &Name) -> Result<EventId, NotAccepted> {
+        let draft = alerts::test(endpoint, self.now()).map_err(|error| NotAccepted::Failed(error.to_string()))?;
+        Ok(self.admit(draft).await?.id)
+    }
+
+    async fn admit(&self, draft: Draft) -> Result<Accepted, NotAccepted> {
         let shared = &self.shared;
         self.may_accept()?;
         let slot = Arc::clone(&shared.accept_slots).try_acquire_owned().map_err(|_| NotAccepted::Busy)?;
-        draft.endpoints = shared.map.routes.fan_out(&draft.source, &draft.event_type);
         self.store(draft, slot).await.unwrap_or(Err(JournalError::Closed)).map_err(NotAccepted::from)
     }
 

@@ -72,8 +72,13 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 
 /// Bytes that may still be allocated on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    room(path).map(|(free, _)| free)
+}
+
+/// The same, and how many bytes that file system has in all.
+pub fn room(path: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(path)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
 }
 
 /// Allocates `len` bytes of `file`, really.

@@ -12,8 +12,11 @@ use backstop::admin::auth::Token;
 use backstop::admin::gate;
 use backstop::admin::holders::Holders;
 use backstop::admin::hosts::Hosts;
+use backstop::admin::place::Place;
+use backstop::admin::pulse::Pulse;
 use backstop::admin::refusals::Readmission;
 use backstop::admin::register::Register;
+use backstop::admin::sessions::Sessions;
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::breaker::BreakerPolicy;
 use backstop::core::endpoint::{Endpoint, Order};
@@ -291,6 +294,14 @@ impl Gateway {
             refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
             importer: Arc::new(importer(&[strict()])),
             holders: Arc::new(holders),
+            sessions: Arc::new(Sessions::new(1, false)),
+            pulse: Pulse::start(&engine, &intake),
+            place: Arc::new(Place {
+                journal: folder.path().to_owned(),
+                disk_free_min_bytes: 7,
+                sources: vec![strict()],
+                ingest: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            }),
             register: Arc::new(Register::new(Ok(operations))),
             hosts: Arc::new(Hosts::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec!["admin.example".to_owned()])),
             knocks: Arc::default(),

@@ -15,6 +15,7 @@ mod metrics;
 mod operations;
 mod refusals;
 mod replays;
+mod sessions;
 mod standing;
 mod tokens;
 mod waits;

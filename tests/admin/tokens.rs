@@ -30,7 +30,8 @@ async fn every_route_takes_its_role() {
         let name = format!("of-{}", role.as_str());
         tokens.push((Some(role), made(&gateway, json!({"name": name, "role": role.as_str()})).await));
     }
-    for route in ROUTES {
+    // The live stream does not end, and is looked at by itself.
+    for route in ROUTES.iter().filter(|route| route.path != "/api/v1/live") {
         let path = route.path.replace("{}", "evt_nothing");
         for (role, token) in &tokens {
             let got = match role {
@@ -45,6 +46,8 @@ async fn every_route_takes_its_role() {
                     assert!(got.problem(403).contains(&format!("takes the role `{}`", needed.as_str())), "{what}");
                     assert_eq!(got.json()["required_role"], needed.as_str(), "{what}");
                 }
+                // Begun, or ended: whoever holds a token may do both.
+                (Some(_), Some(_)) if path == "/api/v1/session" => assert!([201, 204].contains(&got.status), "{what}"),
                 // Nothing is there to be done, or what was asked makes no sense: it was let through.
                 (Some(_), Some(_)) => {
                     assert!([200, 400, 404, 422].contains(&got.status), "{what}");

@@ -11,8 +11,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::Body;
 use crate::core::alert::Alert;
 use crate::core::event::{Draft, Header};
-use crate::core::name::Name;
+use crate::core::name::{Name, NameError};
 use crate::core::source::ALERTS;
+use crate::core::timestamp::Timestamp;
 use crate::engine::Clock;
 use crate::engine::committer::Committer;
 use crate::engine::walk::Map;
@@ -46,13 +47,12 @@ impl Herald {
     }
 
     fn draft(&self, alert: &Alert) -> Option<Draft> {
-        let content_type = Bytes::from_static(b"application/json");
         let mut draft = Draft {
             source: Name::new(ALERTS).ok()?,
             event_type: alert.kind.event_type().to_owned(),
             key: Some(alert.kind.event_type().to_owned()),
             occurred_at: Some(alert.at),
-            headers: vec![Header { name: "content-type".to_owned(), value: content_type }],
+            headers: vec![json_header()],
             body: serde_json::to_vec(&Body::from(alert)).ok()?.into(),
             dedup: Some(alert.dedup()),
             endpoints: Vec::new(),
@@ -69,4 +69,26 @@ impl Herald {
         self.committer.accept(draft, self.clock.now(), slot, reply);
         answer.await.unwrap_or(Err(JournalError::Closed)).map(drop)
     }
+}
+
+/// The type of an event that somebody has sent to see whether it gets there.
+const TEST: &str = "backstop.endpoint.test";
+
+/// An event of the gateway's own that goes to this endpoint only, because somebody wants to see whether it gets there.
+pub(in crate::engine) fn test(endpoint: &Name, now: Timestamp) -> Result<Draft, NameError> {
+    let body = serde_json::json!({ "type": TEST, "at": now.to_string(), "endpoint": endpoint.as_str() });
+    Ok(Draft {
+        source: Name::new(ALERTS)?,
+        event_type: TEST.to_owned(),
+        key: Some(TEST.to_owned()),
+        occurred_at: Some(now),
+        headers: vec![json_header()],
+        body: body.to_string().into(),
+        dedup: None,
+        endpoints: vec![endpoint.clone()],
+    })
+}
+
+fn json_header() -> Header {
+    Header { name: "content-type".to_owned(), value: Bytes::from_static(b"application/json") }
 }

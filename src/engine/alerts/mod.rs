@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use self::body::Body;
-pub(super) use self::herald::Herald;
+pub(super) use self::herald::{Herald, test};
 use super::{Clock, Health, read_blocking, supervise};
 use crate::core::alert::{Alert, AlertKind, Damper, of_standing};
 use crate::core::breaker::Circuit;
