@@ -168,6 +168,8 @@ pub struct Delivery {
     pub replay: Option<ReplayId>,
     /// Whether a later delivery of the same event to the same endpoint exists.
     pub superseded: bool,
+    /// Whether its event's headers and body are still kept: else there is nothing to send again.
+    pub has_payload: bool,
 }
 
 impl Delivery {

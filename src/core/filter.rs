@@ -176,6 +176,7 @@ mod tests {
             group: Some(FailureGroup::from_u64(7)),
             replay: None,
             superseded: false,
+            has_payload: true,
         }
     }
 

@@ -237,6 +237,7 @@ mod tests {
             group: None,
             replay: None,
             superseded: false,
+            has_payload: true,
         }
     }
 

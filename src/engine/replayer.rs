@@ -28,8 +28,10 @@ use crate::journal::{Change, Journal, JournalError, Receipt};
 
 /// Deliveries made in one commit.
 const SLICE_MAX: u64 = 256;
-/// The same where the newest go first: those of one commit are due at once, and then the oldest goes first.
+/// Looked at for one commit where the newest go first, which makes deliveries of the first event that fits.
 const SLICE_NEWEST_MAX: u64 = 8;
+/// What is due at the same time goes oldest first: so much lies between commits where the newest go first.
+const NEWEST_APART: Duration = Duration::from_millis(1);
 /// How long to wait before looking again whether an ordered endpoint has got on with what waits.
 const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 /// Deliveries that end within so much time are taken notice of together.
@@ -82,6 +84,8 @@ pub(super) struct Task {
     forgiven: HashMap<ReplayId, u64>,
     /// What the rates of running replays still allow, by the steady clock.
     buckets: HashMap<ReplayId, Bucket>,
+    /// When running replays that begin with the newest made the last ones.
+    newest_at: HashMap<ReplayId, Timestamp>,
 }
 
 /// What came of a look at one replay.
@@ -137,6 +141,7 @@ impl Task {
             open_max: (parts.limits.active_max as u64 / 4).clamp(1, OPEN_MAX),
             buckets: HashMap::new(),
             forgiven: HashMap::new(),
+            newest_at: HashMap::new(),
         }
     }
 
@@ -167,6 +172,7 @@ impl Task {
             replays.into_iter().rev().filter(|replay| replay.state == ReplayState::Running).collect();
         self.buckets.retain(|id, _| running.iter().any(|replay| replay.id == *id));
         self.forgiven.retain(|id, _| running.iter().any(|replay| replay.id == *id));
+        self.newest_at.retain(|id, _| running.iter().any(|replay| replay.id == *id));
         // What others have open, also those that are paused or over, is room that is taken: each gets a share of it.
         let fared_all = tallies.iter().map(|(id, tally)| (id, fared(tally)));
         let others = fared_all.filter(|(id, fared)| fared.open > 0 && running.iter().all(|replay| replay.id != **id));
@@ -215,6 +221,10 @@ impl Task {
 
     async fn make(&mut self, replay: Replay, most: u64, steady: Timestamp) -> Result<Step, JournalError> {
         let (map, now, id) = (Arc::clone(&self.map), self.clock.now(), replay.id);
+        let newest_first = replay.terms.newest_first;
+        if newest_first && self.newest_at.get(&id) == Some(&now) {
+            return Ok(Step::Wait(NEWEST_APART));
+        }
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let slice = read_blocking(Arc::clone(&self.journal), move |journal| map.advance(journal, &replay, now, limit));
         let advance = slice.await?;
@@ -224,6 +234,9 @@ impl Task {
         }
         if let Some(bucket) = self.buckets.get_mut(&id) {
             items.iter().for_each(|_| bucket.take(steady));
+        }
+        if newest_first && !items.is_empty() {
+            self.newest_at.insert(id, now);
         }
         if let Receipt::Made(made) = self.committer.commit(Change::AdvanceReplay(advance)).await? {
             let _told = self.dispatcher.send(Command::Made(made)).is_ok();

@@ -52,6 +52,9 @@ pub fn fared(tally: &Tally) -> Fared {
 
 impl Map {
     /// The next slice of a replay's work, of about `limit` deliveries, to be committed.
+    ///
+    /// Where the newest go first it makes deliveries of one event only: those of one commit are due at the same time,
+    /// and then the oldest goes first.
     pub fn advance(
         &self,
         journal: &dyn Journal,
@@ -59,9 +62,16 @@ impl Map {
         now: Timestamp,
         limit: usize,
     ) -> Result<Advance, JournalError> {
-        let Stretch { items: walked, cursor, finished } = self.stretch(journal, replay, now, limit)?;
-        let (mut items, mut skipped) = (Vec::new(), Skipped::default());
+        let Stretch { items: walked, mut cursor, mut finished } = self.stretch(journal, replay, now, limit)?;
+        let (mut items, mut skipped) = (Vec::<(EventId, Name)>::new(), Skipped::default());
         for Item { head, verdict, .. } in walked {
+            if replay.terms.newest_first
+                && let Some((made, _)) = items.last()
+                && *made != head.id
+            {
+                (cursor, finished) = (Some(made.delivery(0)), false);
+                break;
+            }
             match verdict {
                 Ok(to) => items.push((head.id, to)),
                 Err(skip) => skipped.count(skip),
@@ -165,8 +175,11 @@ impl Map {
                 continue;
             }
             let to = replay.to.clone().unwrap_or_else(|| delivery.endpoint.clone());
-            let obstacle = obstacle(journal, replay, &delivery, &to)?;
-            let verdict = self.judge(replay, now, &head, to).and_then(|to| obstacle.map_or(Ok(to), Err));
+            let verdict = match self.judge(replay, now, &head, to) {
+                _ if !delivery.has_payload => Err(Skip::BodyGone),
+                Ok(to) => obstacle(journal, replay, &delivery, &to)?.map_or(Ok(to), Err),
+                too_old_or_nowhere => too_old_or_nowhere,
+            };
             items.push(Item { head, because: Some((delivery.id, delivery.status())), verdict });
         }
         let finished = page.next.is_none() || is_past(replay, cursor);

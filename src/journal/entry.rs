@@ -231,6 +231,7 @@ impl Entry {
             group: slot.group,
             replay: slot.replay,
             superseded: self.is_superseded(index, slot),
+            has_payload: self.has_payload,
         })
     }
 

@@ -7,6 +7,7 @@
 mod cancel;
 mod door;
 mod exchange;
+mod expired;
 mod failures;
 mod gaps;
 mod gateway;

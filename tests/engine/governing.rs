@@ -223,6 +223,8 @@ async fn events_that_went_nowhere_go_where_routes_send_them_now() {
 
 #[tokio::test]
 async fn the_newest_go_first_where_no_order_is_kept() {
+    /// More than are looked at for one commit, and by far more than are on their way.
+    const COUNT: usize = 50;
     let world = World::new();
     let setup = || Setup { endpoints: vec![endpoint("bill", 1)], ..failing() };
     let process = world.start(Setup {
@@ -242,19 +244,27 @@ async fn the_newest_go_first_where_no_order_is_kept() {
         endpoints: setup().endpoints.into_iter().map(|it| Endpoint { retry: one_try(), ..it }).collect(),
         ..failing()
     });
-    // More than a slice: which of them are made first is seen.
-    let ids = dead(&world, &process, "bill", 200).await;
+    let ids = dead(&world, &process, "bill", COUNT).await;
     let terms = Terms { canary: Some(2), ..newest() };
     let replay = open(&process, ReplayOrder { terms, ..order }).await;
-    for _ in 0..2 {
+    for made in 1..=2 {
+        until(&process, &replay, |replay, _| replay.queued == made).await;
+        world.pass(Duration::from_millis(1));
         process.next().await.answer(200);
     }
+    // All are made before the first of them goes: nothing but when they are due tells what goes first.
+    for made in 3..=COUNT as u64 {
+        until(&process, &replay, |replay, _| replay.queued == made).await;
+        world.pass(Duration::from_millis(1));
+    }
     let (done, _) = until(&process, &replay, |replay, _| replay.state == ReplayState::Completed).await;
-    assert_eq!(done.queued, 200);
-    let made = |id: &EventId| world.delivery(id.delivery(1)).born_at;
-    assert!(made(&ids[199]) <= made(&ids[0]));
-    let first: Vec<DeliveryId> = world.sent().into_iter().map(|(id, _)| id).filter(|id| id.slot == 1).take(2).collect();
-    assert_eq!(first, [ids[198].delivery(1), ids[199].delivery(1)], "the canary is of the newest");
+    assert_eq!((done.queued, done.selected), (COUNT as u64, COUNT as u64));
+    for _ in 2..COUNT {
+        process.next().await.answer(200);
+    }
+    let sent: Vec<EventId> = world.sent().into_iter().filter(|(id, _)| id.slot == 1).map(|(id, _)| id.event).collect();
+    let newest_first: Vec<EventId> = ids.into_iter().rev().collect();
+    assert_eq!(sent, newest_first);
 }
 
 fn one_try() -> RetryPolicy {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop::core::delivery::Status;
+use backstop::core::filter::Filter;
 use backstop::core::id::IdSource;
 use backstop::core::name::Name;
+use backstop::core::replay::{ReplayState, Skipped, Terms};
 use backstop::core::retention::{Keep, Retention};
 use backstop::core::timestamp::Timestamp;
 use backstop::engine::committer::Committer;
-use backstop::engine::{Health, NotDone};
+use backstop::engine::{Health, NotDone, ReplayOrder};
 use backstop::journal::{Change, Journal, JournalError, Receipt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -91,4 +94,42 @@ async fn a_group_is_stored_although_there_is_no_room_for_the_retention_that_ride
         assert_eq!(disk.commits() - commits, if has_room { 1 } else { 3 });
     }
     assert_eq!((disk.memory.counters().accepted, writer.gathered()), (2, 0));
+
+/// A plan says of bodies that are gone what the replay then says.
+#[tokio::test]
+async fn a_plan_counts_what_has_no_body_any_more_as_the_replay_does() {
+    let world = World::new();
+    let mut process = world.start(Setup::one_by_one());
+    let mut done = Vec::new();
+    for _ in 0..3 {
+        done.push(process.accept("crm").await);
+        process.next().await.answer(200);
+        process.ended(done.last().unwrap().delivery(0)).await;
+    }
+    drop(process);
+    world.pass(2 * HOUR);
+    let mut process = world.start(Setup { retention: retention(), ..Setup::one_by_one() });
+    let is_gone = |view: backstop::journal::EventView| !view.has_payload;
+    process.disk.until(|disk| done.iter().all(|id| disk.memory.entry(*id).unwrap().is_some_and(is_gone))).await;
+    let kept = process.accept("crm").await;
+    process.next().await.answer(200);
+    process.ended(kept.delivery(0)).await;
+    // What could not be sent anyway is not called too old.
+    let terms = Terms { max_ages: vec![("*".to_owned(), HOUR)], ..Terms::default() };
+    let filter = Filter { statuses: vec![Status::Delivered], ..Filter::default() };
+    let order = ReplayOrder { filter, terms, ..ReplayOrder::default() };
+    let plan = within(process.engine.plan_replay(order.clone())).await.unwrap();
+    let body_gone = Skipped { body_gone: 3, ..Skipped::default() };
+    assert_eq!((plan.selected, plan.would_make, plan.skipped), (4, 1, body_gone));
+
+    let replay = within(process.engine.open_replay(order)).await.unwrap().0;
+    process.next().await.answer(200);
+    process.ended(kept.delivery(1)).await;
+    let find = || {
+        let replays = process.disk.memory.replays().unwrap();
+        replays.into_iter().find(|it| it.id == replay.id).unwrap()
+    };
+    process.disk.until(|_| find().state == ReplayState::Completed).await;
+    let replay = find();
+    assert_eq!((replay.selected, replay.queued, replay.skipped), (plan.selected, plan.would_make, plan.skipped));
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use backstop::core::delivery::{Reason, State, Step};
-use backstop::core::event::{Draft, Event};
+use backstop::core::delivery::{Delivery, Reason, State, Status, Step};
+use backstop::core::event::{Draft, Event, EventHead};
 use backstop::core::filter::Filter;
 use backstop::core::id::EventId;
 use backstop::core::replay::{Hold, Replay, ReplayState, Skipped, Turn};
 use backstop::core::retention::{Kept, Retention, Verdict};
 use backstop::journal::retention::{Retain, RetainItem};
-use backstop::journal::{Advance, Change, Receipt};
+use backstop::journal::{Advance, Change, Journal, Receipt};
 
-use super::support::{self, Maker, accept, all_events, at, dedup, name, retention, settle, sweep};
+use super::support::{self, Maker, accept, all_deliveries, all_events, at, dedup, name, retention, settle, sweep};
 use super::{Bench, audited, commit, on_each, put, redeliver};
 
 /// Enough that their log has several segments.
@@ -180,8 +180,36 @@ fn parked_deliveries_expire_and_are_listed_with_the_reason() {
             assert_eq!((delivery.state, delivery.reason), (State::Expired, Reason::Retention));
             assert_eq!((delivery.changed_at, view.has_payload), (at(20_000_000), false));
             assert!(support::all_fresh(bench.journal(), &name("old-crm"), EventId::MIN, 9).is_empty());
+            assert_listed_as_expired(bench.journal(), (&view.head, delivery));
         });
     });
+}
+
+/// It is what is listed by any filter that means it, and by none that does not.
+fn assert_listed_as_expired(journal: &dyn Journal, (head, expired): (&EventHead, &Delivery)) {
+    let statuses = |statuses: &[Status]| Filter { statuses: statuses.to_vec(), ..Filter::default() };
+    let of = |endpoint: &str, filter: Filter| Filter { endpoint: Some(name(endpoint)), ..filter };
+    let (expired_ones, reason) = (|| statuses(&[Status::Expired]), Some(Reason::Retention));
+    let meant = [
+        expired_ones(),
+        statuses(&[Status::Dead, Status::Expired]),
+        of("old-crm", expired_ones()),
+        of("old-crm", Filter::default()),
+        Filter { reason, ..Filter::default() },
+        Filter { keys: head.key.iter().cloned().collect(), ..expired_ones() },
+    ];
+    for filter in &meant {
+        for newest_first in [false, true] {
+            let listed = all_deliveries(journal, filter, newest_first, 1);
+            assert_eq!(listed, [(head.clone(), expired.clone())], "{filter:?}");
+        }
+    }
+    let not_meant = [Filter::failed(), of("crm", expired_ones()), of("old-crm", statuses(&[Status::Scheduled]))];
+    for filter in &not_meant {
+        assert_eq!(all_deliveries(journal, filter, false, 9), [], "{filter:?}");
+    }
+    let listed = all_events(journal, &expired_ones(), true, 9);
+    assert_eq!(listed.iter().map(|view| &view.head).collect::<Vec<_>>(), [head]);
 }
 
 #[test]

@@ -85,6 +85,7 @@ impl Scene {
             group: None,
             replay: None,
             superseded: false,
+            has_payload: true,
         };
         self.scheduler.wait(self.now, &delivery).unwrap()
     }
