@@ -12,6 +12,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use backstop::core::attempt::{Answer, Attempt, Outcome, Reply};
 use backstop::core::delivery::{Reason, Status, Step};
 use backstop::core::endpoint::Endpoint;
 use backstop::core::event::{Draft, Event};
+use backstop::core::failure::FailureGroup;
 use backstop::core::filter::Filter;
 use backstop::core::id::IdSource;
 use backstop::core::name::Name;
@@ -31,7 +33,7 @@ use backstop::core::scheduler::Limits;
 use backstop::core::window::Concurrency;
 use backstop::engine::{Engine, Parts, ReplayOrder, Sending, SystemClock, Transport};
 use backstop::journal::embedded::EmbeddedJournal;
-use backstop::journal::{Change, Journal, Settlement};
+use backstop::journal::{Change, Journal, Query, Settlement};
 use tokio::sync::Notify;
 
 const EVENTS: u64 = 5_000_000;
@@ -39,6 +41,7 @@ const EVENTS: u64 = 5_000_000;
 const MISSED: u64 = 5;
 const BATCH: u64 = 1000;
 const FIRST_MAX: Duration = Duration::from_secs(1);
+const GROUPED_MAX: Duration = Duration::from_secs(60);
 /// Caches and the overlay fill as deliveries settle, whatever was selected.
 const MEMORY_MAX_MIB: u64 = 192;
 
@@ -116,6 +119,29 @@ fn engine(journal: &Arc<EmbeddedJournal>, sink: &Arc<Sink>) -> Engine {
     .expect("an engine")
 }
 
+/// What `GET /api/v1/failures` walks: all that failed, newest first, counted by what failed alike.
+fn group(journal: &EmbeddedJournal) {
+    let statuses = vec![Status::Dead, Status::Retrying];
+    let filter = Filter { statuses, ..Filter::default() };
+    let mut query = Query { filter, after: None, newest_first: true, limit: 1000 };
+    let mut groups: HashMap<FailureGroup, u64> = HashMap::new();
+    let began = support::now();
+    loop {
+        let page = journal.deliveries(&query).expect("a page");
+        for group in page.items.into_iter().filter_map(|(_, delivery)| delivery.group) {
+            *groups.entry(group).or_default() += 1;
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let (took, count) = (began.elapsed(), groups.values().sum::<u64>());
+    println!("{count} failures in {} group are counted in {took:.2?}", groups.len());
+    assert_eq!((count, groups.len()), (EVENTS / MISSED, 1));
+    assert!(took <= GROUPED_MAX, "that takes {took:?}");
+}
+
 #[tokio::main]
 async fn main() {
     let folder = support::folder();
@@ -123,6 +149,7 @@ async fn main() {
     let began = support::now();
     fill(&journal);
     println!("{EVENTS} events, one in {MISSED} missed; made in {:.0?}", began.elapsed());
+    group(&journal);
     let sink = Arc::new(Sink::default());
     let engine = engine(&journal, &sink);
     let filter = Filter { types: vec!["call_*".to_owned()], statuses: vec![Status::Dead], ..Filter::default() };

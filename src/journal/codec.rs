@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::core::event::Header;
 use crate::core::id::{DeliveryId, EventId, ReplayId};
@@ -110,7 +110,9 @@ impl Reader {
         (len <= self.rest.len()).then(|| self.rest.split_to(len))
     }
     pub(crate) fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
+        let byte = self.rest.first().copied()?;
+        self.rest.advance(1);
+        Some(byte)
     }
     pub(crate) fn number(&mut self) -> Option<u64> {
         let mut value = 0u64;
@@ -135,7 +137,10 @@ impl Reader {
         self.take(len)
     }
     pub(crate) fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?.to_vec()).ok()
+        let len: usize = self.small()?;
+        let text = std::str::from_utf8(self.rest.get(..len)?).ok()?.to_owned();
+        self.rest.advance(len);
+        Some(text)
     }
     pub(crate) fn name(&mut self) -> Option<Name> {
         Name::new(std::str::from_utf8(&self.bytes()?).ok()?).ok()
@@ -154,8 +159,9 @@ impl Reader {
         self.number().map(Duration::from_millis)
     }
     fn id(&mut self) -> Option<u128> {
-        let bytes = self.take(16)?;
-        Some(u128::from_be_bytes(*bytes.first_chunk()?))
+        let id = u128::from_be_bytes(*self.rest.first_chunk()?);
+        self.rest.advance(16);
+        Some(id)
     }
     pub(crate) fn event(&mut self) -> Option<EventId> {
         self.id().map(EventId::from_u128)

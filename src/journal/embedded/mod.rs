@@ -302,8 +302,13 @@ impl Inner {
         }
         let indexed = self.ask_index(|index| index.ids(among, low, high, newest_first))?;
         let indexed = self.guarded(indexed);
-        Ok(merge(held.into_iter().map(Ok), indexed, newest_first).filter_map(|id| match id {
-            Ok(id) => self.load(id).transpose(),
+        let mut cursor = self.index.cursor(newest_first);
+        Ok(merge(held.into_iter().map(Ok), indexed, newest_first).filter_map(move |id| match id {
+            // The overlay first, as in `load`.
+            Ok(id) => match self.overlay().held(id) {
+                Some(held) => held.cloned().map(Ok),
+                None => self.ask_index(|_| cursor.get(id)).transpose(),
+            },
             Err(error) => Some(Err(error)),
         }))
     }

@@ -25,6 +25,7 @@
 //! m                                    format, position applied, last id, counters of events
 //! ```
 
+mod cursor;
 mod entries;
 mod filter;
 mod meta;
@@ -36,6 +37,7 @@ mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -75,6 +77,8 @@ pub(super) struct Index {
     /// No event before this one is there, nor will be taken over.
     oldest: Mutex<EventId>,
     merge: Mutex<Option<Merge>>,
+    /// How often entries were written: see [`cursor`].
+    writes: AtomicU64,
 }
 
 /// What the index takes over in one batch.
@@ -158,6 +162,7 @@ impl Index {
             paged_to: Mutex::new(paged_to),
             oldest: Mutex::new(EventId::MIN),
             merge: Mutex::new(None),
+            writes: AtomicU64::new(0),
         })
     }
 
@@ -213,6 +218,7 @@ impl Index {
             manifest
         });
         self.db.apply_batch(batch).map_err(sled_failed)?;
+        self.writes.fetch_add(1, Ordering::Release);
         if let Some(manifest) = manifest {
             self.publish(manifest);
         }
