@@ -94,6 +94,7 @@ async fn a_group_is_stored_although_there_is_no_room_for_the_retention_that_ride
         assert_eq!(disk.commits() - commits, if has_room { 1 } else { 3 });
     }
     assert_eq!((disk.memory.counters().accepted, writer.gathered()), (2, 0));
+}
 
 /// A plan says of bodies that are gone what the replay then says.
 #[tokio::test]
