@@ -24,11 +24,11 @@ use tokio::time::Instant;
 use crate::admin::auth::{self, Token, TokenError};
 use crate::admin::holders::Holders;
 use crate::admin::hosts::Hosts;
-use crate::admin::place::Place;
 use crate::admin::pulse::Pulse;
 use crate::admin::refusals::Readmission;
 use crate::admin::register::Register;
 use crate::admin::sessions::Sessions;
+use crate::admin::site::Site;
 use crate::admin::{AdminState, gate};
 use crate::config::{Config, JournalConfig, OperationLimits, RefusalLimits};
 use crate::core::scheduler::Limits;
@@ -153,7 +153,7 @@ impl Gateway {
             holders: Arc::new(holders),
             sessions: Arc::new(Sessions::new(admin_addr.port(), config.admin.tls.is_some())),
             pulse: Pulse::start(&engine, &intake),
-            place: Arc::new(Place {
+            site: Arc::new(Site {
                 journal: config.journal.dir.clone(),
                 disk_free_min_bytes: config.journal.disk_free_min_bytes,
                 sources: config.sources.clone(),

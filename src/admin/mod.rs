@@ -31,7 +31,6 @@ pub mod knocks;
 mod live;
 mod metrics;
 mod operations;
-pub mod place;
 mod problem;
 pub mod pulse;
 pub mod refusals;
@@ -39,6 +38,7 @@ pub mod register;
 mod replays;
 mod select;
 pub mod sessions;
+pub mod site;
 pub mod tokens;
 mod totals;
 pub mod wire;
@@ -56,12 +56,12 @@ use warp::{Filter, Rejection};
 use self::holders::Holders;
 use self::hosts::Hosts;
 use self::knocks::Knocks;
-use self::place::Place;
 use self::problem::{Answer, Problem};
 use self::pulse::Pulse;
 use self::register::Register;
 use self::select::Pairs;
 use self::sessions::Sessions;
+use self::site::Site;
 use crate::core::timestamp::Timestamp;
 use crate::engine::{Engine, NotDone};
 use crate::telemetry::Intake;
@@ -95,7 +95,7 @@ pub struct AdminState {
     /// How everything stood lately.
     pub pulse: Arc<Pulse>,
     /// Where the gateway stands.
-    pub place: Arc<Place>,
+    pub site: Arc<Site>,
     /// Notes who had what done.
     pub register: Arc<Register>,
     /// By which names it may be asked.
@@ -140,7 +140,7 @@ fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infa
         .unify()
         .or(live::routes(state))
         .unify()
-        .or(place::routes(state))
+        .or(site::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(nouns);
     let beside = health::routes(state).or(metrics::routes(state)).unify();

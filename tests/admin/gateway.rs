@@ -12,11 +12,11 @@ use backstop::admin::auth::Token;
 use backstop::admin::gate;
 use backstop::admin::holders::Holders;
 use backstop::admin::hosts::Hosts;
-use backstop::admin::place::Place;
 use backstop::admin::pulse::Pulse;
 use backstop::admin::refusals::Readmission;
 use backstop::admin::register::Register;
 use backstop::admin::sessions::Sessions;
+use backstop::admin::site::Site;
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::breaker::BreakerPolicy;
 use backstop::core::endpoint::{Endpoint, Order};
@@ -296,7 +296,7 @@ impl Gateway {
             holders: Arc::new(holders),
             sessions: Arc::new(Sessions::new(1, false)),
             pulse: Pulse::start(&engine, &intake),
-            place: Arc::new(Place {
+            site: Arc::new(Site {
                 journal: folder.path().to_owned(),
                 disk_free_min_bytes: 7,
                 sources: vec![strict()],

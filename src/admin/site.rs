@@ -12,7 +12,8 @@ use warp::reply::Response;
 use super::problem::{Answer, Problem, json};
 use super::{AdminState, GET, only, respond, wire, with};
 use crate::core::source::{self as read, DedupRule, Source};
-use crate::core::verify::{Handshake, Scheme};
+use crate::core::verify::Scheme;
+use crate::core::verify::handshake::Handshake;
 use crate::journal::disk;
 
 /// Most files of the journal's folder that are looked at.
@@ -20,7 +21,7 @@ const FILES_MAX: usize = 100_000;
 
 /// What the config says of it.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Site {
     /// The journal's folder.
     pub journal: PathBuf,
     /// With less than this free no new events are taken.
@@ -57,8 +58,8 @@ async fn sources(state: AdminState) -> Answer {
             held: wire::Held { events: held.events, bytes: held.bytes, live_bytes: held.live_bytes },
         }
     };
-    let items = state.place.sources.iter().map(shown).collect();
-    Ok(json(StatusCode::OK, &wire::Sources { items, listens_on: state.place.ingest.to_string() }))
+    let items = state.site.sources.iter().map(shown).collect();
+    Ok(json(StatusCode::OK, &wire::Sources { items, listens_on: state.site.ingest.to_string() }))
 }
 
 fn places(places: &[read::Place]) -> Vec<String> {
@@ -95,11 +96,11 @@ const fn dedup(rule: &DedupRule) -> &'static str {
 }
 
 async fn disk(state: AdminState) -> Answer {
-    let (place, full) = (Arc::clone(&state.place), state.engine.is_full());
+    let (site, full) = (Arc::clone(&state.site), state.engine.is_full());
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
     let room = tokio::task::spawn_blocking(move || {
-        let room = disk::room(&place.journal)?;
-        Ok::<_, std::io::Error>((room, size_of(&place.journal, &mut { FILES_MAX }), place.disk_free_min_bytes))
+        let room = disk::room(&site.journal)?;
+        Ok::<_, std::io::Error>((room, size_of(&site.journal, &mut { FILES_MAX }), site.disk_free_min_bytes))
     });
     let unreadable = |error: std::io::Error| Problem::unavailable(format!("the disk does not say: {error}"));
     let ((free_bytes, total_bytes), journal_bytes, free_min_bytes) = room.await.map_err(bug)?.map_err(unreadable)?;
