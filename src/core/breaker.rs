@@ -353,11 +353,11 @@ impl Breaker {
                 let since = *since;
                 self.open(now, since, sign, rng);
             }
-            // It is there, but asks for less: ask again, no later than at first.
-            Verdict::Throttled => {
+            // It is there but asks for less, or nothing was sent to it: ask again, no later than at first. At once, and
+            // what cannot be sent from here would be tried with every delivery that waits.
+            Verdict::Throttled | Verdict::Neutral => {
                 *probe_at = now.after(self.policy.as_ref().map_or(Duration::ZERO, |p| p.probe_initial))
             }
-            Verdict::Neutral => *probe_at = now,
         }
         true
     }

@@ -318,10 +318,27 @@ fn exactly_the_drawn_arrows_are_taken() {
 #[test]
 fn a_probe_that_leaves_before_it_opened_by_a_clock_that_was_set_back_still_counts() {
     let mut breaker = Breaker::new(Some(BreakerPolicy::default()), opened().circuit());
-    let set_back = Timestamp::from_millis(NOW.millis() - 86_400_000);
+    let mut set_back = Timestamp::from_millis(NOW.millis() - 86_400_000);
     for _ in 0..3 {
+        set_back = set_back.after(BreakerPolicy::default().probe_initial);
         assert_eq!(breaker.admits(set_back, 0), Admission::Probe);
         breaker.handle_sent(set_back, true);
         assert!(breaker.handle_result(set_back, set_back, true, Verdict::Neutral, 4, &mut rng()));
     }
+}
+
+/// What is wrong here, before anything is sent, is not tried anew with every delivery that waits.
+#[test]
+fn a_probe_that_was_not_sent_is_made_again_after_a_while() {
+    let mut breaker = opened();
+    let Circuit::Open { probe_at, probes, .. } = breaker.circuit() else { panic!("it is open") };
+    breaker.handle_sent(probe_at, true);
+    breaker.handle_result(probe_at, probe_at, true, Verdict::Neutral, 4, &mut rng());
+    let again_at = probe_at.after(BreakerPolicy::default().probe_initial);
+    assert_eq!(breaker.admits(probe_at, 0), Admission::Until(again_at));
+    assert_eq!(breaker.admits(again_at, 0), Admission::Probe);
+    assert!(
+        matches!(breaker.circuit(), Circuit::Open { probes: now, .. } if now == probes),
+        "nothing was learnt of it"
+    );
 }
