@@ -66,6 +66,9 @@ use crate::core::timestamp::Timestamp;
 use crate::engine::{Engine, NotDone};
 use crate::telemetry::Intake;
 
+/// What the admin API calls itself where it asks for a token (`WWW-Authenticate`).
+pub const ADMIN_REALM: &str = "realm=\"backstop admin\"";
+
 /// Largest JSON body of a request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 

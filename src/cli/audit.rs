@@ -5,7 +5,9 @@ use std::path::Path;
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::journal;
-use super::table::{Table, plain};
+use super::progress;
+use super::table::Table;
+use super::text::{Text, plain};
 use super::totals::tallies;
 use crate::admin::audit::span;
 use crate::admin::wire::Audit;
@@ -30,7 +32,9 @@ pub(crate) struct Args {
 
 /// Audits, and fails if anything differs.
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
+    let bar = progress::waiting("every delivery is accounted for");
     let audit = if args.offline { offline(args, config)? } else { online(args, config).await? };
+    bar.finish_and_clear();
     args.remote.output.show(&audit, as_text)?;
     match audit.differences_total {
         0 => Ok(()),
@@ -51,8 +55,8 @@ fn offline(args: &Args, config: &Path) -> Result<Audit, Failure> {
     Ok(Audit::new(span, &audit))
 }
 
-fn as_text(audit: &Audit) -> String {
-    let mut text = if audit.endpoints.is_empty() { String::new() } else { tallies(&audit.endpoints) };
+fn as_text(audit: &Audit) -> Text {
+    let mut text = if audit.endpoints.is_empty() { Text::default() } else { tallies(&audit.endpoints) };
     if !audit.differences.is_empty() {
         let mut table = Table::new(&["DIFFERS", "ID", "ENDPOINT"]);
         for difference in &audit.differences {
@@ -60,7 +64,7 @@ fn as_text(audit: &Audit) -> String {
             table.row([&difference.what, id, endpoint]);
             table.note(&difference.detail);
         }
-        text.push_str(&table.text(""));
+        text.push(table.text(""));
     }
     let unnamed = audit.differences_total.saturating_sub(audit.differences.len() as u64);
     if unnamed > 0 {

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::client::{Client, Remote};
 use super::exit::Failure;
-use super::table::{Table, plain};
+use super::output::say_where_it_goes_on;
+use super::table::Table;
+use super::text::{Text, plain};
 use super::waits;
 use crate::admin::wire::{Delivery, Event, Gaps, Timeline};
 
@@ -62,12 +64,12 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
         call = Timeline { items, ..page };
     }
     args.remote.output.show(&call, |call| {
-        super::events::say_where_it_goes_on(call.next.as_deref());
+        say_where_it_goes_on(call.next.as_deref());
         told(call)
     })
 }
 
-fn told(call: &Timeline) -> String {
+fn told(call: &Timeline) -> Text {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
@@ -84,11 +86,12 @@ fn told(call: &Timeline) -> String {
         line(endpoint, &counts.join(", "));
     }
     text.push('\n');
-    text.push_str(&timeline(&call.items));
+    let mut text = Text::from(text);
+    text.push(timeline(&call.items));
     text
 }
 
-fn timeline(events: &[Event]) -> String {
+fn timeline(events: &[Event]) -> Text {
     let mut table = Table::new(&["AT", "TYPE", "SOURCE", "EVENT"]);
     for event in events {
         let at = event.occurred_at.as_deref().unwrap_or(&event.received_at);
@@ -123,12 +126,12 @@ pub(crate) async fn gaps(args: &GapsArgs, config: &Path) -> Result<(), Failure> 
     parameters.extend(given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     let gaps: Gaps = client.get(&["gaps"], &parameters).await?;
     args.remote.output.show(&gaps, |gaps| {
-        super::events::say_where_it_goes_on(gaps.next.as_deref());
+        say_where_it_goes_on(gaps.next.as_deref());
         gapped(gaps)
     })
 }
 
-fn gapped(gaps: &Gaps) -> String {
+fn gapped(gaps: &Gaps) -> Text {
     let mut table = Table::new(&["CALL", "SOURCE", "GAP", "SINCE", "EVENT", "TYPE", "WHERE"]);
     for gap in &gaps.items {
         let places = gap.endpoints.join(", ");
@@ -145,6 +148,7 @@ fn gapped(gaps: &Gaps) -> String {
 mod tests {
     use super::*;
     use crate::admin::wire::Gap;
+    use crate::cli::screen::Screen;
 
     #[test]
     fn a_gap_is_a_row() {
@@ -159,7 +163,7 @@ mod tests {
             deliveries: 3,
             alert: None,
         };
-        let text = gapped(&Gaps { items: vec![gap], other: 7, next: None });
+        let text = gapped(&Gaps { items: vec![gap], other: 7, next: None }).on(Screen::default());
         let expected = "CALL  SOURCE   GAP          SINCE  EVENT  TYPE        WHERE\n\
                         c1    flyflow  undelivered  T      evt_1  call_ended  crm, bill\n\
                         7 deliveries of more undelivered calls\n";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::client;
 use super::exit::Failure;
-use super::table::print;
+use super::screen::{print, say};
 
 /// Check the config: every error at once, with its line and key
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,9 @@ pub(crate) fn run(args: &Args, path: &Path) -> Result<(), Failure> {
     }
     if args.effective {
         // What is printed can be read as a config, so it is nothing but one.
-        eprint!("{text}");
+        if !text.is_empty() {
+            say(text.trim_end());
+        }
         return print(config.effective().as_bytes());
     }
     let (sources, endpoints) = (config.sources.len(), config.endpoints.len());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use reqwest::{RequestBuilder, Url};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -17,20 +17,27 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::exit::{Exit, Failure};
-use super::filters::Extent;
-use super::table::Output;
+use super::exit::Failure;
+use super::output::Output;
+use super::reach::{Asked, Whence};
+use crate::admin::access::ROUTES;
 use crate::admin::auth::{self, Token};
 use crate::admin::wire;
 use crate::config::Config;
 use crate::egress;
 
+/// Who answers.
+const ADMIN_API: &str = "the gateway's admin API";
+/// The environment variable that says where the admin API is.
+const ADMIN_VARIABLE: &str = "BACKSTOP_ADMIN";
 /// The environment variable that holds the admin token.
 const TOKEN_VARIABLE: &str = "BACKSTOP_TOKEN";
 /// Longest time for a connection to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for an answer; an audit of a long history takes its time.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest page that the API gives.
+const PAGE_MAX: usize = 1000;
 
 /// Which gateway is meant, and how its answers are printed.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -63,6 +70,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
     token: Token,
+    asked: Asked,
+    token_whence: Whence,
 }
 
 impl Client {
@@ -71,34 +80,46 @@ impl Client {
         Self::of(&remote.gateway, config)
     }
 
-    /// The gateway that `remote` names, or else that of the config at `config`, which is read only if needed.
-    pub(crate) fn of(remote: &Gateway, config: &Path) -> Result<Self, Failure> {
+    /// The gateway that `remote` names, or else that of the config at `path`, which is read only if needed.
+    pub(crate) fn of(remote: &Gateway, path: &Path) -> Result<Self, Failure> {
         let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
         let knows_token = from_environment.is_some() || remote.token_file.is_some();
-        let config = if remote.admin.is_some() && knows_token { None } else { Some(load(config)?) };
+        let config = if remote.admin.is_some() && knows_token { None } else { Some(load(path)?) };
         let mut ca = remote.ca.clone();
-        let base = match (&remote.admin, &config) {
-            (Some(url), _) => base_url("--admin", url)?,
+        let (base, whence) = match (&remote.admin, &config) {
+            (Some(url), _) => (base_url("--admin", url)?, Whence::given("--admin", ADMIN_VARIABLE, url)),
             (None, Some(Config { admin, .. })) => {
                 // A certificate that signs itself is known where it is read from.
                 ca = ca.or(admin.tls.as_ref().map(|tls| tls.certificates.clone()));
-                base_url("admin.listen", &url_of(admin.listen, admin.tls.is_some()))?
+                let url = base_url("admin.listen", &url_of(admin.listen, admin.tls.is_some()))?;
+                (url, Whence::setting("admin.listen", path))
             }
             (None, None) => return Err(Failure::usage("name the gateway with --admin or --config")),
         };
         let token_file = remote.token_file.as_deref().or(config.as_ref().map(|config| &*config.admin.token_file));
-        let token = match (from_environment, token_file) {
-            (Some(text), _) => Token::new(&text).ok_or_else(|| Failure::usage(format!("{TOKEN_VARIABLE} is no token"))),
-            (None, Some(path)) => auth::load(path)
-                .map_err(|error| Failure::failed(format!("{error}; `backstop serve` makes it on its first start"))),
-            (None, None) => Err(Failure::usage("give the admin token with --token-file or BACKSTOP_TOKEN")),
+        let (token, token_whence) = match (from_environment, token_file) {
+            (Some(text), _) => {
+                let token = Token::new(&text).ok_or_else(|| Failure::usage(format!("{TOKEN_VARIABLE} is no token")));
+                (token?, Whence::Variable(TOKEN_VARIABLE))
+            }
+            (None, Some(file)) => {
+                let unread = |error| Failure::failed(format!("{error}; `backstop serve` makes it on its first start"));
+                let token = auth::load(file).map_err(unread)?;
+                let is_given = remote.token_file.is_some();
+                let setting = || Whence::setting("admin.token_file", path);
+                (token, if is_given { Whence::Option("--token-file") } else { setting() })
+            }
+            (None, None) => return Err(Failure::usage("give the admin token with --token-file or BACKSTOP_TOKEN")),
         };
-        Ok(Self { http: http(ca.as_deref())?, base, token: token? })
+        let asked = Asked { what: ADMIN_API, base: base.to_string(), whence };
+        Ok(Self { http: http(ca.as_deref())?, base, token, asked, token_whence })
     }
 
     /// The gateway at this base URL, by this token.
     pub(crate) fn at(base: &str, token: &Token) -> Result<Self, Failure> {
-        Ok(Self { http: http(None)?, base: base_url("the admin API's address", base)?, token: token.clone() })
+        let base = base_url("the admin API's address", base)?;
+        let asked = Asked { what: ADMIN_API, base: base.to_string(), whence: Whence::Own };
+        Ok(Self { http: http(None)?, base, token: token.clone(), asked, token_whence: Whence::Own })
     }
 
     /// `GET path` with these query parameters.
@@ -111,7 +132,7 @@ impl Client {
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
-        read_json(&self.send(self.http.get(url)).await?)
+        self.read_json(&self.send(self.http.get(url)).await?)
     }
 
     /// `GET path`, as bytes.
@@ -139,12 +160,14 @@ impl Client {
     ) -> Result<T, Failure> {
         let mut url = self.url(path)?;
         url.query_pairs_mut().extend_pairs(parameters);
-        read_json(&self.send(self.http.post(url).header("content-type", "application/x-ndjson").body(lines)).await?)
+        self.read_json(
+            &self.send(self.http.post(url).header("content-type", "application/x-ndjson").body(lines)).await?,
+        )
     }
 
     /// `DELETE path`.
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
-        read_json(&self.send(self.http.delete(self.url(path)?)).await?)
+        self.read_json(&self.send(self.http.delete(self.url(path)?)).await?)
     }
 
     /// `POST path` with a JSON body.
@@ -164,30 +187,21 @@ impl Client {
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
-        read_json(&self.send(request.header("content-type", "application/json").body(body)).await?)
+        self.read_json(&self.send(request.header("content-type", "application/json").body(body)).await?)
     }
 
-    /// A list's items, page after page, as far as `extent` goes; with where the rest begins.
-    pub(crate) async fn list<T: DeserializeOwned>(
+    /// A page of a list, of at most `limit` items, behind `cursor`.
+    pub(crate) async fn page<T: DeserializeOwned>(
         &self,
         path: &[&str],
         parameters: &[(&'static str, String)],
-        extent: &Extent,
+        limit: usize,
+        cursor: Option<String>,
     ) -> Result<wire::Page<T>, Failure> {
-        let limit = extent.limit();
-        let mut items = Vec::new();
-        let mut next = extent.cursor.clone();
-        loop {
-            let mut asked = parameters.to_vec();
-            asked.push(("limit", (limit.saturating_sub(items.len())).clamp(1, 1000).to_string()));
-            asked.extend(next.take().map(|cursor| ("cursor", cursor)));
-            let page: wire::Page<T> = self.get(path, &asked).await?;
-            items.extend(page.items);
-            next = page.next;
-            if next.is_none() || items.len() >= limit {
-                return Ok(wire::Page { items, next });
-            }
-        }
+        let mut asked = parameters.to_vec();
+        asked.push(("limit", limit.clamp(1, PAGE_MAX).to_string()));
+        asked.extend(cursor.map(|cursor| ("cursor", cursor)));
+        self.get(path, &asked).await
     }
 
     /// The URL of a path under the API; every part is escaped.
@@ -200,11 +214,29 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
-        let unreachable = |error: &reqwest::Error| unreachable("the gateway's admin API", self.base.as_str(), error);
-        let response = request.bearer_auth(self.token.secret()).send().await.map_err(|error| unreachable(&error))?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(|error| unreachable(&error))?;
-        if status.is_success() { Ok(body.to_vec()) } else { Err(refused(status.as_u16(), &body)) }
+        let unreachable = |error: reqwest::Error| self.asked.silent(&error);
+        let response = request.bearer_auth(self.token.secret()).send().await.map_err(unreachable)?;
+        let (status, path) = (response.status(), response.url().path().to_owned());
+        let body = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() { Ok(body.to_vec()) } else { Err(self.refused(status, &path, &body)) }
+    }
+
+    /// The gateway's refusal, and what it has to do with how it was asked.
+    fn refused(&self, status: StatusCode, path: &str, body: &[u8]) -> Failure {
+        let path = path.strip_prefix(self.base.path().trim_end_matches('/')).unwrap_or(path);
+        if status == StatusCode::NOT_FOUND && ROUTES.iter().any(|route| route.path == path) {
+            return self.asked.stranger(&format!("{path} is unknown there; is it the ingest listener?"));
+        }
+        let mut failure = self.asked.refused(status.as_u16(), body);
+        if status == StatusCode::UNAUTHORIZED {
+            failure.message.push_str(&format!(" (the token sent is that of {})", self.token_whence));
+        }
+        failure
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        let wrong = |error| self.asked.stranger(&format!("what answers is not what the admin API says ({error})"));
+        serde_json::from_slice(body).map_err(wrong)
     }
 }
 
@@ -270,41 +302,13 @@ pub(crate) fn base_url(what: &str, text: &str) -> Result<Url, Failure> {
     egress::target(text).map_err(|_| Failure::usage(format!("{what} is not an absolute http or https URL")))
 }
 
-/// No answer came.
-pub(crate) fn unreachable(what: &str, base: &str, error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    let base = base.trim_end_matches('/');
-    let message = format!("{what} does not answer at {base} ({cause}); is `backstop serve` running with this config?");
-    Failure { exit: Exit::Unreachable, message }
-}
-
-/// The gateway's refusal, in its own words where it gives any.
-pub(crate) fn refused(status: u16, body: &[u8]) -> Failure {
-    let problem: Option<wire::Problem> = serde_json::from_slice(body).ok();
-    match problem {
-        Some(problem) => Failure::status(status, super::table::plain(&problem.detail)),
-        None => Failure::status(status, format!("the gateway answered {status}")),
-    }
-}
-
-fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let wrong = |error| Failure::failed(format!("the answer is not the admin API's; is this its address? ({error})"));
-    serde_json::from_slice(body).map_err(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::exit::Exit;
 
     fn client(base: &str) -> Client {
-        Client {
-            http: http(None).unwrap(),
-            base: Url::parse(base).unwrap(),
-            token: Token::new("0123456789abcdef").unwrap(),
-        }
+        Client::at(base, &Token::new("0123456789abcdef").unwrap()).unwrap()
     }
 
     #[test]

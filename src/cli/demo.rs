@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use super::client::Client;
 use super::exit::Failure;
 use super::failed::listed;
+use super::screen::{Screen, print};
 use super::send::Sample;
-use super::table::{Table, print};
+use super::table::Table;
 use crate::admin::wire::{Audit, Counters, Delivery, OpenReplay, Page, Replay, Selection, Tally};
 use crate::config::Config;
 use crate::engine::{Clock as _, SystemClock};
@@ -94,7 +95,7 @@ async fn tell(args: &Args, folder: &Path) -> Result<(), Failure> {
     let failed_now: Page<Delivery> = client.get(&["deliveries"], &[("limit", "3".to_owned())]).await?;
     say(&format!(
         "The failed ones are listed with their reason (`backstop failed`), here the newest three:\n\n{}",
-        listed(&failed_now.items, "none")
+        listed(&failed_now.items, "none").on(Screen::stdout())
     ))?;
 
     say("Somebody repairs analytics. Replaying what it missed (`backstop replay --endpoint analytics`):\n")?;
@@ -184,7 +185,7 @@ fn standing(counters: &Counters) -> String {
         let [routed, replayed, attempts, delivered, dead, failed] = counts.map(|count| count.to_string());
         table.row([name, &routed, &replayed, &attempts, &delivered, &dead, &failed]);
     }
-    table.text("")
+    table.text("").on(Screen::stdout())
 }
 
 fn config(folder: &Path, crm: SocketAddr, billing: SocketAddr, analytics: SocketAddr) -> Result<Config, Failure> {

@@ -1,4 +1,6 @@
-//! `backstop endpoints`, `pause`, `resume`: how the endpoints stand, and whether anything is sent to them.
+//! `backstop endpoint`: how the endpoints stand, whether anything is sent to them, and whether they take it.
+
+mod test;
 
 use std::path::Path;
 
@@ -6,10 +8,52 @@ use jiff::SignedDuration;
 
 use super::client::{Client, Remote};
 use super::exit::Failure;
-use super::table::{Table, plain};
+use super::table::Table;
+use super::text::{Text, plain};
 use crate::admin::wire::{Breaker, Circuit, Endpoint, Endpoints, Limits, Pause, PauseEndpoint};
 
-/// Show the endpoints and how they stand; by its name one, with its limits
+/// See to the endpoints: list, show, pause, resume and test them
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    List(AllArgs),
+    Show(ShowArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
+    Test(test::Args),
+}
+
+/// Show the endpoints and how they stand
+///
+/// One row each: whether anything keeps deliveries from it, what is on its way there, what waits, what has failed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  backstop endpoint list
+  backstop endpoint list --output jsonl | jq -r 'select(.backlog > 0).name'")]
+struct AllArgs {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Show one endpoint: how it stands, its URL and its limits
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  backstop endpoint show crm")]
+struct ShowArgs {
+    /// Which endpoint
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// As `backstop endpoint list`; with a name as `backstop endpoint show`
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     /// Only this one
@@ -39,15 +83,33 @@ pub(crate) struct ResumeArgs {
     remote: Remote,
 }
 
+/// Does what is asked for.
+pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
+    match &args.verb {
+        Verb::List(args) => all(&args.remote, config).await,
+        Verb::Show(args) => show(&args.name, &args.remote, config).await,
+        Verb::Pause(args) => pause(args, config).await,
+        Verb::Resume(args) => resume(args, config).await,
+        Verb::Test(args) => test::run(args, config).await,
+    }
+}
+
 /// Lists the endpoints, or shows one.
 pub(crate) async fn list(args: &ListArgs, config: &Path) -> Result<(), Failure> {
-    let client = Client::new(&args.remote, config)?;
-    if let Some(name) = &args.name {
-        let endpoint: Endpoint = client.get(&["endpoints", name], &[]).await?;
-        return args.remote.output.show(&endpoint, shown);
+    match &args.name {
+        Some(name) => show(name, &args.remote, config).await,
+        None => all(&args.remote, config).await,
     }
-    let endpoints: Endpoints = client.get(&["endpoints"], &[]).await?;
-    args.remote.output.show(&endpoints, |endpoints| listed(&endpoints.items))
+}
+
+async fn all(remote: &Remote, config: &Path) -> Result<(), Failure> {
+    let endpoints: Endpoints = Client::new(remote, config)?.get(&["endpoints"], &[]).await?;
+    remote.output.show(&endpoints, |endpoints| listed(&endpoints.items))
+}
+
+async fn show(name: &str, remote: &Remote, config: &Path) -> Result<(), Failure> {
+    let endpoint: Endpoint = Client::new(remote, config)?.get(&["endpoints", name], &[]).await?;
+    remote.output.show(&endpoint, shown)
 }
 
 /// Pauses one.
@@ -66,7 +128,7 @@ pub(crate) async fn resume(args: &ResumeArgs, config: &Path) -> Result<(), Failu
 }
 
 /// A row an endpoint, with a line more for each thing that is wrong with it.
-fn listed(endpoints: &[Endpoint]) -> String {
+fn listed(endpoints: &[Endpoint]) -> Text {
     let mut table = Table::new(&["ENDPOINT", "STATE", "SINCE", "IN FLIGHT", "WINDOW", "WAITING", "FAILED"]);
     for endpoint in endpoints {
         let (state, since) = state(endpoint);
@@ -81,7 +143,7 @@ fn listed(endpoints: &[Endpoint]) -> String {
 }
 
 /// Its row, and what the config says of it.
-fn shown(endpoint: &Endpoint) -> String {
+fn shown(endpoint: &Endpoint) -> Text {
     let mut text = listed(std::slice::from_ref(endpoint));
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<10} {}\n", plain(value)));
     line("url", endpoint.url.as_deref().unwrap_or("-"));
@@ -164,6 +226,7 @@ fn notes(endpoint: &Endpoint) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::admin::wire::{Lane, Tally};
+    use crate::cli::screen::Screen;
 
     fn endpoint(pause: Option<Pause>, circuit: Circuit) -> Endpoint {
         let lane = Lane {
@@ -203,7 +266,9 @@ mod tests {
 
     #[test]
     fn a_row_says_how_an_endpoint_stands_and_what_is_wrong_below_it() {
-        let row = |endpoint: Endpoint| listed(&[endpoint]).lines().skip(1).collect::<Vec<_>>().join("\n");
+        let row = |endpoint: Endpoint| {
+            listed(&[endpoint]).on(Screen::default()).lines().skip(1).collect::<Vec<_>>().join("\n")
+        };
         assert_eq!(row(endpoint(None, Circuit::Closed)), "crm       ok     -      1          8       7        2");
         assert_eq!(
             row(endpoint(None, open())),
@@ -249,7 +314,7 @@ mod tests {
             age_max_ms: 259_200_000,
         };
         let of = |limits| Endpoint { limits: Some(limits), url: Some("http://crm/".into()), ..endpoint(None, open()) };
-        let text = shown(&of(limits.clone()));
+        let text = shown(&of(limits.clone())).on(Screen::default());
         for line in [
             "url        http://crm/",
             "signing    -",
@@ -264,7 +329,7 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
         let plain = Limits { concurrency_min: 8, rate: None, rate_burst: None, breaker: None, ..limits };
-        let text = shown(&of(plain));
+        let text = shown(&of(plain)).on(Screen::default());
         for line in ["window     8", "rate       -", "breaker    off"] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }

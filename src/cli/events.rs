@@ -6,9 +6,11 @@ use std::path::Path;
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::filters::{Extent, Filters};
-use super::table::{Table, plain, print};
+use super::screen::print;
+use super::table::Table;
+use super::text::{Text, plain};
 use super::waits;
-use crate::admin::wire::{Attempt, Delivery, Event, Octets, Page};
+use crate::admin::wire::{Attempt, Delivery, Event, Octets};
 
 /// How much of an answer's body the timeline shows, in characters.
 const BODY_SHOWN_MAX: usize = 200;
@@ -43,11 +45,7 @@ pub(crate) struct ShowArgs {
 pub(crate) async fn list(args: &ListArgs, config: &Path) -> Result<(), Failure> {
     let client = Client::new(&args.remote, config)?;
     let parameters = args.extent.parameters(&args.filters.selection(args.unrouted));
-    let page: Page<Event> = client.list(&["events"], &parameters, &args.extent).await?;
-    args.remote.output.show(&page, |page| {
-        say_where_it_goes_on(page.next.as_deref());
-        listed(&page.items)
-    })
+    args.remote.output.show_list(&client, (&["events"], &parameters), &args.extent, listed).await
 }
 
 /// Shows one event, or prints its body.
@@ -67,14 +65,7 @@ pub(super) fn event_of(id: &str) -> String {
     delivery.map_or_else(|| id.to_owned(), |delivery| delivery.event.to_string())
 }
 
-/// Tells people, on stderr, that a list has more.
-pub(super) fn say_where_it_goes_on(next: Option<&str>) {
-    if let Some(cursor) = next {
-        eprintln!("there may be more: --cursor {}", plain(cursor));
-    }
-}
-
-fn listed(events: &[Event]) -> String {
+fn listed(events: &[Event]) -> Text {
     let mut table = Table::new(&["EVENT", "RECEIVED", "SOURCE", "TYPE", "KEY", "BYTES", "DELIVERIES"]);
     for event in events {
         let deliveries = event.deliveries.iter().flatten();
@@ -90,7 +81,7 @@ fn listed(events: &[Event]) -> String {
 }
 
 /// The whole story of an event.
-fn story(event: &Event) -> String {
+fn story(event: &Event) -> Text {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
@@ -118,12 +109,15 @@ fn story(event: &Event) -> String {
     if deliveries.is_empty() {
         line("delivered", "nowhere: no route fitted");
     }
-    deliveries.iter().for_each(|delivery| text.push_str(&timeline(delivery)));
+    let mut text = Text::from(text);
+    deliveries.iter().for_each(|delivery| text.push(timeline(delivery)));
     text
 }
 
-fn timeline(delivery: &Delivery) -> String {
-    let mut text = format!("\n{}  {}  {} ({})", delivery.id, delivery.endpoint, delivery.status, delivery.reason);
+fn timeline(delivery: &Delivery) -> Text {
+    let mut text = Text::from(format!("\n{}  {}  ", delivery.id, delivery.endpoint));
+    text.push_state(&delivery.status);
+    text.push_str(&format!(" ({})", delivery.reason));
     let notes = [
         delivery.due_at.as_ref().filter(|_| delivery.waits_for.is_none()).map(|due| format!("due {due}")),
         delivery.replay.as_ref().map(|replay| format!("made by {replay}")),
@@ -131,7 +125,7 @@ fn timeline(delivery: &Delivery) -> String {
         delivery.superseded.then(|| "a later delivery took its place".to_owned()),
     ];
     notes.iter().flatten().for_each(|note| text.push_str(&format!("  {note}")));
-    text.push('\n');
+    text.push_str("\n");
     waits::line(delivery).iter().for_each(|line| text.push_str(&format!("  {}\n", plain(line))));
     text.push_str(&format!("  {}  created\n", delivery.created_at));
     let attempts = delivery.attempts.as_deref().unwrap_or_default();
@@ -139,11 +133,11 @@ fn timeline(delivery: &Delivery) -> String {
     if shown < delivery.attempts_made {
         text.push_str(&format!("  … {} earlier attempts are not shown\n", delivery.attempts_made - shown));
     }
-    attempts.iter().for_each(|attempt| text.push_str(&tried(attempt)));
+    attempts.iter().for_each(|attempt| text.push(tried(attempt)));
     text
 }
 
-fn tried(attempt: &Attempt) -> String {
+fn tried(attempt: &Attempt) -> Text {
     let came_back = match (&attempt.answer, &attempt.failure) {
         (Some(answer), _) => format!("{}  {}", answer.status, excerpt(&answer.body, answer.body_cut)),
         (None, Some(failure)) => format!("{}  {}", failure.class, failure.detail),
@@ -152,10 +146,13 @@ fn tried(attempt: &Attempt) -> String {
     let Attempt { number, started_at, took_ms, outcome, probe, released_out_of_order, .. } = attempt;
     let marks = [(*probe, " (probe)"), (*released_out_of_order, " (released_out_of_order)")];
     let marks: String = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();
-    format!("  {started_at}  #{number}{marks} {outcome} after {took_ms} ms: {}\n", plain(&came_back).trim_end())
+    let mut text = Text::from(format!("  {started_at}  #{number}{marks} "));
+    text.push_state(outcome);
+    text.push_str(&format!(" after {took_ms} ms: {}\n", plain(&came_back).trim_end()));
+    text
 }
 
-fn excerpt(body: &Octets, cut: bool) -> String {
+pub(super) fn excerpt(body: &Octets, cut: bool) -> String {
     let text = octets(body);
     match text.char_indices().nth(BODY_SHOWN_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -174,6 +171,7 @@ pub(super) fn octets(octets: &Octets) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::screen::Screen;
 
     #[test]
     fn a_delivery_names_its_event() {
@@ -218,7 +216,7 @@ mod tests {
             waits_for: None,
             attempts: Some(vec![attempt(2, Some(answer), None), attempt(3, None, Some(failure))]),
         };
-        let text = timeline(&delivery);
+        let text = timeline(&delivery).on(Screen::default());
         assert_eq!(
             text,
             "\ndlv_1_0  crm  dead (gone)  released_out_of_order  a later delivery took its place\n  T0  created\n  \

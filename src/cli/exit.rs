@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use super::screen;
+
 /// The exit codes, for scripts. Never renumber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -55,7 +57,7 @@ pub(crate) fn conclude(result: Result<(), Failure>) -> ExitCode {
     let exit = match result {
         Ok(()) => Exit::Ok,
         Err(failure) => {
-            eprintln!("backstop: {failure}");
+            screen::complain(&failure.message);
             failure.exit
         }
     };

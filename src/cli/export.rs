@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -13,9 +14,11 @@ use indicatif::ProgressBar;
 use super::client::{Client, Gateway};
 use super::exit::Failure;
 use super::filters::Filters;
-use super::table::plain;
+use super::progress;
+use super::screen::{flow, say};
+use super::text::plain;
 use crate::admin::exports::line;
-use crate::admin::wire::{ExportEnd, ExportNext};
+use crate::admin::wire::{Counters, ExportEnd, ExportNext, Selection};
 
 /// Events asked for at a time, if their bodies are small.
 const PART_EVENTS: &str = "1000";
@@ -71,8 +74,8 @@ impl Wanted {
 }
 
 impl Sheet {
-    /// Makes the file.
-    pub(crate) fn open(wanted: &Wanted) -> Result<Self, Failure> {
+    /// Makes the file, for so many events if that is known.
+    pub(crate) fn open(wanted: &Wanted, total: Option<u64>) -> Result<Self, Failure> {
         let to = &wanted.to;
         let out: Box<dyn Write> = if to == Path::new(STANDARD) {
             Box::new(io::stdout())
@@ -80,38 +83,38 @@ impl Sheet {
             let made = File::create_new(to);
             Box::new(made.map_err(|error| Failure::failed(format!("{} cannot be made: {error}", to.display())))?)
         };
-        let bar = ProgressBar::new_spinner().with_message("events");
-        Ok(Self { out, bar, held: ExportEnd::default() })
+        Ok(Self { out, bar: progress::counting("events", total), held: ExportEnd::default() })
     }
 
-    /// Adds lines.
-    pub(crate) fn write(&mut self, lines: &[u8], held: ExportEnd) -> Result<(), Failure> {
-        self.put(lines)?;
+    /// Adds lines. `Break` if nobody reads them any more.
+    pub(crate) fn write(&mut self, lines: &[u8], held: ExportEnd) -> Result<ControlFlow<()>, Failure> {
         self.held.events += held.events;
         self.held.without_payload += held.without_payload;
         self.bar.set_position(self.held.events);
-        Ok(())
+        self.put(lines)
     }
 
     /// Says in the last line that all of it is there.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
         let mut last = Vec::new();
         line(&mut last, &serde_json::json!({ "end": self.held }));
-        self.put(&last)?;
+        let read_on = self.put(&last)?;
         self.bar.finish_and_clear();
+        if read_on.is_break() {
+            return Ok(());
+        }
         let ExportEnd { events, without_payload } = self.held;
         let gone = if without_payload == 0 {
             String::new()
         } else {
             format!(", {without_payload} of them without body, which is not kept any more or was damaged")
         };
-        eprintln!("{events} events{gone}");
+        say(&format!("{events} events{gone}"));
         Ok(())
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
-        written.map_err(|error| Failure::failed(format!("the export cannot be written: {error}")))
+    fn put(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Failure> {
+        flow(self.out.write_all(bytes).and_then(|()| self.out.flush()))
     }
 }
 
@@ -119,7 +122,7 @@ impl Sheet {
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     let client = Client::of(&args.gateway, config)?;
     let mut parameters = args.wanted.parameters();
-    let mut sheet = Sheet::open(&args.wanted)?;
+    let mut sheet = Sheet::open(&args.wanted, total(&args.wanted, &client).await?)?;
     loop {
         let part = client.get_part(&["events", "export"], &parameters).await;
         let part = part.map_err(|failure| cut_off(&failure, &parameters, sheet.held.events))?;
@@ -127,11 +130,23 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
             let broken = Failure::failed("the gateway's answer broke off");
             cut_off(&broken, &parameters, sheet.held.events)
         })?;
-        sheet.write(lines, next.part)?;
+        if sheet.write(lines, next.part)?.is_break() {
+            return Ok(());
+        }
         let Some(cursor) = next.next else { return sheet.end() };
         parameters.retain(|(name, _)| *name != "cursor");
         parameters.push(("cursor", cursor));
     }
+}
+
+/// How many events there are to export, if all of them are.
+async fn total(wanted: &Wanted, client: &Client) -> Result<Option<u64>, Failure> {
+    let is_narrowed = wanted.unrouted || wanted.cursor.is_some();
+    if is_narrowed || wanted.filters.selection(false) != Selection::default() {
+        return Ok(None);
+    }
+    let counters: Counters = client.get(&["counters"], &[]).await?;
+    Ok(Some(counters.accepted.saturating_sub(counters.dropped)))
 }
 
 /// A part's events, and what its last line says.

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::client::{Client, Remote};
-use super::events::say_where_it_goes_on;
 use super::exit::Failure;
 use super::filters::{Extent, Filters};
 use super::table::Table;
+use super::text::Text;
 use super::waits;
-use crate::admin::wire::{Delivery, Page};
+use crate::admin::wire::Delivery;
 
 /// List deliveries that failed, or with --status others
 #[derive(Debug, clap::Args)]
@@ -31,16 +31,13 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     if args.parked {
         parameters.push(("parked", "true".to_owned()));
     }
-    let page: Page<Delivery> = client.list(&["deliveries"], &parameters, &args.extent).await?;
     let empty = if args.filters.statuses.is_empty() { "no failed delivery fits" } else { "no delivery fits" };
-    args.remote.output.show(&page, |page| {
-        say_where_it_goes_on(page.next.as_deref());
-        listed(&page.items, empty)
-    })
+    let listed = |deliveries: &[Delivery]| listed(deliveries, empty);
+    args.remote.output.show_list(&client, (&["deliveries"], &parameters), &args.extent, listed).await
 }
 
 /// Deliveries as a table.
-pub(super) fn listed(deliveries: &[Delivery], empty: &str) -> String {
+pub(super) fn listed(deliveries: &[Delivery], empty: &str) -> Text {
     let mut table = Table::new(&["DELIVERY", "ENDPOINT", "TYPE", "KEY", "STATUS", "REASON", "TRIES", "LAST", "SINCE"]);
     for delivery in deliveries {
         let (event_type, key) =

@@ -6,6 +6,7 @@ use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::filters::Filters;
 use super::table::Table;
+use super::text::Text;
 use crate::admin::wire::Failures;
 
 /// Group what is dead or retried by what went wrong; `backstop replay --group ID` delivers a group again
@@ -29,7 +30,7 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     args.remote.output.show(&failures, listed)
 }
 
-fn listed(failures: &Failures) -> String {
+fn listed(failures: &Failures) -> Text {
     let mut table = Table::new(&["GROUP", "ENDPOINT", "WHAT", "COUNT", "DEAD", "FIRST", "LAST", "SAMPLE"]);
     for group in &failures.items {
         let status = group.status.map(|status| status.to_string());
@@ -53,6 +54,7 @@ fn listed(failures: &Failures) -> String {
 mod tests {
     use super::*;
     use crate::admin::wire::{FailureGroup, FailureSample};
+    use crate::cli::screen::Screen;
 
     #[test]
     fn a_group_is_a_row_and_its_sample_a_note() {
@@ -74,7 +76,7 @@ mod tests {
             },
         };
         let items = vec![group(Some(500), "status", "no\u{1b}tenant"), group(None, "refused", "")];
-        let text = listed(&Failures { items, deliveries: 25, groups: 3, other: 1 });
+        let text = listed(&Failures { items, deliveries: 25, groups: 3, other: 1 }).on(Screen::default());
         let expected = "GROUP  ENDPOINT  WHAT     COUNT  DEAD  FIRST  LAST  SAMPLE\n\
                         flg_1  crm       500      12     2     T0     T1    dlv_1_0\n  no·tenant\n\
                         flg_1  crm       refused  12     2     T0     T1    dlv_1_0\n1 more in other groups\n";

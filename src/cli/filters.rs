@@ -55,6 +55,9 @@ pub(crate) struct Extent {
     /// At most this many
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
+    /// All of it, however long
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
     /// Oldest first
     #[arg(long)]
     pub(crate) oldest: bool,
@@ -90,7 +93,7 @@ impl Filters {
 impl Extent {
     /// At most this many.
     pub(crate) fn limit(&self) -> usize {
-        usize::try_from(self.limit).unwrap_or(usize::MAX)
+        if self.all { usize::MAX } else { usize::try_from(self.limit).unwrap_or(usize::MAX) }
     }
 
     /// The query parameters of a list of `selection`; the limit is the client's business.

@@ -14,7 +14,9 @@ use serde::Serialize;
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::export::STANDARD;
-use super::table::plain;
+use super::progress;
+use super::screen::say;
+use super::text::plain;
 use crate::admin::DATA_MAX_BYTES;
 use crate::admin::imports::LINES_MAX;
 use crate::admin::wire::{Imported, Imports};
@@ -82,15 +84,15 @@ enum Line {
 /// Imports, and fails if any line was refused.
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     let client = Client::new(&args.remote, config)?;
-    let mut reader = open(&args.from)?;
-    let bar = ProgressBar::new_spinner().with_message("lines");
+    let (mut reader, bar) = open(&args.from)?;
     let mut outcome = Outcome::default();
     let parameters = [("source", args.source.clone()), ("route", args.route.to_string())];
     let mut part = Part::default();
-    let mut number = 0;
+    let (mut number, mut read) = (0, 0);
     loop {
         let line = next_line(&mut reader).map_err(|error| unread(&args.from, &error))?;
         number += 1;
+        read += line.as_ref().map_or(0, Line::bytes);
         let ends = line.is_none();
         match line {
             Some(Line::Text(text)) if text.starts_with(b"{\"end\":") => outcome.whole = true,
@@ -100,7 +102,7 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
         }
         if ends || part.is_full() {
             send(&client, &parameters, std::mem::take(&mut part), &mut outcome).await?;
-            bar.set_position(number);
+            bar.set_position(if bar.length().is_some() { read } else { number });
         }
         if ends {
             break;
@@ -109,7 +111,7 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     bar.finish_and_clear();
     args.remote.output.show(&outcome, as_text)?;
     if !outcome.whole {
-        eprintln!("the file has no last line that says that it is whole: it may have been cut off");
+        say("the file has no last line that says that it is whole: it may have been cut off");
     }
     match outcome.refused {
         0 => Ok(()),
@@ -185,12 +187,25 @@ impl Outcome {
     }
 }
 
-fn open(from: &Path) -> Result<Box<dyn BufRead>, Failure> {
+/// What is read, and how far it has come: in bytes, if it is known how many there are, else in lines.
+fn open(from: &Path) -> Result<(Box<dyn BufRead>, ProgressBar), Failure> {
     if from == Path::new(STANDARD) {
-        return Ok(Box::new(BufReader::new(io::stdin())));
+        return Ok((Box::new(BufReader::new(io::stdin())), progress::counting("lines", None)));
     }
     let file = File::open(from).map_err(|error| unread(from, &error))?;
-    Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
+    let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len());
+    let bar = length.map_or_else(|| progress::counting("lines", None), |bytes| progress::reading("importing", bytes));
+    Ok((Box::new(BufReader::with_capacity(1 << 20, file)), bar))
+}
+
+impl Line {
+    /// How much of the file it is, with its end.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64 + 1,
+            Self::TooLong => DATA_MAX_BYTES as u64,
+        }
+    }
 }
 
 fn unread(from: &Path, error: &io::Error) -> Failure {

@@ -3,6 +3,7 @@
 //! The journal verbs work on the directory itself, so the gateway must not be running; the lock sees to it.
 
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use clap::Subcommand;
@@ -10,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::exit::Failure;
-use super::table::Output;
-use super::{client, export};
+use super::output::Output;
+use super::{client, export, progress};
 use crate::admin::exports;
 use crate::core::filter::Filter;
 use crate::engine::{Clock as _, SystemClock};
@@ -95,21 +96,23 @@ pub(crate) fn run(args: &Args, config: &Path) -> Result<(), Failure> {
 /// Exports what there is, and fails if some of it was lost.
 fn export(wanted: &export::Wanted, settings: &Settings) -> Result<(), Failure> {
     let query = exports::asked(&wanted.parameters(), SystemClock.now()).map_err(Failure::usage)?;
-    let mut file = export::Sheet::open(wanted)?;
-    let damaged = opened(settings, |journal| {
+    let mut file = export::Sheet::open(wanted, None)?;
+    let exported = opened(settings, |journal| {
         let mut query = query;
         let written = loop {
             let part = exports::part(journal, query.clone())?;
-            if let Err(failure) = file.write(&part.lines, part.held) {
-                break Err(failure);
-            }
-            query.after = part.next;
-            if part.next.is_none() {
-                break Ok(());
+            match file.write(&part.lines, part.held) {
+                Ok(ControlFlow::Continue(())) if part.next.is_some() => query.after = part.next,
+                Ok(flow) => break Ok(flow),
+                Err(failure) => break Err(failure),
             }
         };
-        Ok(written.map(|()| stretches(&journal.report().findings.damaged)))
+        Ok(written.map(|flow| (flow, stretches(&journal.report().findings.damaged))))
     })??;
+    let (flow, damaged) = exported;
+    if flow.is_break() {
+        return Ok(());
+    }
     file.end()?;
     match damaged.as_slice() {
         [] => Ok(()),
@@ -131,7 +134,9 @@ pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
 }
 
 fn verify(settings: &Settings) -> Result<Found, Failure> {
+    let bar = progress::waiting("the whole log is read");
     let Verified { findings, accepted } = EmbeddedJournal::verify(settings).map_err(failed)?;
+    bar.finish_and_clear();
     let found = look(settings)?;
     let agrees = found.agrees && accepted.is_none_or(|accepted| found.accepted == accepted);
     Ok(Found {
@@ -159,7 +164,9 @@ pub(super) fn opened<T>(
 /// What there is, and whether an audit is clean.
 fn look(settings: &Settings) -> Result<Found, Failure> {
     let asked = opened(settings, |journal| {
+        let bar = progress::waiting("the index is held against the log");
         let audit = journal.audit(Span::default())?;
+        bar.finish_and_clear();
         let oldest = Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 };
         Ok((audit, journal.report().clone(), journal.sizes(), journal.events(&oldest)?))
     });

@@ -8,6 +8,7 @@ mod call;
 mod cancel;
 mod check;
 mod client;
+mod completion;
 mod demo;
 mod endpoints;
 mod events;
@@ -19,11 +20,16 @@ mod filters;
 mod import;
 mod journal;
 mod operations;
+mod output;
+mod progress;
+mod reach;
 mod refused;
 mod replay;
+mod screen;
 mod send;
 mod serve;
 mod table;
+mod text;
 mod token;
 mod totals;
 mod waits;
@@ -31,8 +37,9 @@ mod waits;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use exit::Failure;
+use screen::Colour;
 
 use crate::journal::private;
 
@@ -43,6 +50,9 @@ struct Cli {
     /// The config file
     #[arg(long, short, global = true, env = "BACKSTOP_CONFIG", value_name = "PATH", default_value = "gateway.toml")]
     config: PathBuf,
+    /// When to show colours; NO_COLOR and CLICOLOR_FORCE say it, too
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    color: Colour,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -69,8 +79,12 @@ enum Verb {
     Cancel(cancel::Args),
     /// Show the running totals
     Counters(totals::Args),
+    Endpoint(endpoints::Args),
+    #[command(hide = true)]
     Endpoints(endpoints::ListArgs),
+    #[command(hide = true)]
     Pause(endpoints::PauseArgs),
+    #[command(hide = true)]
     Resume(endpoints::ResumeArgs),
     Audit(audit::Args),
     Export(export::Args),
@@ -80,6 +94,7 @@ enum Verb {
     Whoami(token::WhoAmIArgs),
     Journal(journal::Args),
     Demo(demo::Args),
+    Completion(completion::Args),
     /// Print the version
     Version,
 }
@@ -88,6 +103,7 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    cli.color.hold();
     // Before there is a second thread: what is written here are events, settings and tokens.
     private::keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -114,6 +130,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Replays(args) => replay::list(&args, config).await,
         Verb::Cancel(args) => cancel::run(&args, config).await,
         Verb::Counters(args) => totals::counters(&args, config).await,
+        Verb::Endpoint(args) => endpoints::run(&args, config).await,
         Verb::Endpoints(args) => endpoints::list(&args, config).await,
         Verb::Pause(args) => endpoints::pause(&args, config).await,
         Verb::Resume(args) => endpoints::resume(&args, config).await,
@@ -125,6 +142,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Whoami(args) => token::whoami(&args, config).await,
         Verb::Journal(args) => journal::run(&args, config),
         Verb::Demo(args) => demo::run(&args).await,
-        Verb::Version => table::print(format!("backstop {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
+        Verb::Completion(args) => completion::run(&args, Cli::command()),
+        Verb::Version => screen::print(format!("backstop {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
     }
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::client::{Client, Remote};
-use super::events::say_where_it_goes_on;
 use super::exit::Failure;
 use super::filters::Extent;
 use super::table::Table;
-use crate::admin::wire::{Operation, Page};
+use super::text::Text;
+use crate::admin::wire::Operation;
 
 /// List what was done by whom, and what was tried
 #[derive(Debug, clap::Args)]
@@ -50,14 +50,11 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     ];
     let given = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
     let client = Client::new(&args.remote, config)?;
-    let page: Page<Operation> = client.list(&["operations"], &given.collect::<Vec<_>>(), &args.extent).await?;
-    args.remote.output.show(&page, |page| {
-        say_where_it_goes_on(page.next.as_deref());
-        listed(&page.items)
-    })
+    let given: Vec<_> = given.collect();
+    args.remote.output.show_list(&client, (&["operations"], &given), &args.extent, listed).await
 }
 
-fn listed(operations: &[Operation]) -> String {
+fn listed(operations: &[Operation]) -> Text {
     let mut table = Table::new(&["AT", "WHO", "FROM", "WHAT", "OBJECT", "RESULT"]);
     for operation in operations {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();

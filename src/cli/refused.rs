@@ -5,11 +5,12 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::client::{Client, Remote};
-use super::events::{octets, say_where_it_goes_on};
+use super::events::octets;
 use super::exit::Failure;
 use super::filters::Extent;
-use super::table::{Table, plain};
-use crate::admin::wire::{IngestRefusal, Page, Refusal};
+use super::table::Table;
+use super::text::{Text, plain};
+use crate::admin::wire::{IngestRefusal, Refusal};
 
 /// List requests that became no event: duplicates, and what a source refused
 #[derive(Debug, clap::Args)]
@@ -88,11 +89,8 @@ async fn list(args: &ListArgs, config: &Path) -> Result<(), Failure> {
     ];
     let given = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
     let client = Client::new(&args.remote, config)?;
-    let page: Page<Refusal> = client.list(&["refusals"], &given.collect::<Vec<_>>(), &args.extent).await?;
-    args.remote.output.show(&page, |page| {
-        say_where_it_goes_on(page.next.as_deref());
-        listed(&page.items)
-    })
+    let given: Vec<_> = given.collect();
+    args.remote.output.show_list(&client, (&["refusals"], &given), &args.extent, listed).await
 }
 
 async fn show(args: &ShowArgs, config: &Path) -> Result<(), Failure> {
@@ -107,7 +105,7 @@ async fn ingest(args: &IngestArgs, config: &Path) -> Result<(), Failure> {
     args.remote.output.show(&refusal, event)
 }
 
-fn listed(refusals: &[Refusal]) -> String {
+fn listed(refusals: &[Refusal]) -> Text {
     let mut table = Table::new(&["REFUSED", "AT", "SOURCE", "REASON", "BYTES", "KEPT", "EVENT"]);
     for refusal in refusals {
         let bytes = refusal.body_bytes.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());

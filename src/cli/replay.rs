@@ -13,6 +13,7 @@ use super::events::event_of;
 use super::exit::Failure;
 use super::filters::Filters;
 use super::table::Table;
+use super::text::Text;
 use crate::admin::wire::{
     Made, OpenReplay, Plan, Replay, ReplayAgain, ReplayDelivery, ReplayEvent, Replays, Selection, Trial, TrialAnswer,
 };
@@ -225,7 +226,7 @@ async fn turn(verb: &Verb, config: &Path) -> Result<(), Failure> {
     one.remote.output.show(&replay, watch::summary)
 }
 
-fn planned(plan: &Plan) -> String {
+fn planned(plan: &Plan) -> Text {
     let span = plan.oldest.as_deref().zip(plan.newest.as_deref());
     let span = span.map(|(oldest, newest)| format!(", of events from {oldest} to {newest}")).unwrap_or_default();
     let takes = plan.takes_ms.map(|takes| format!("; takes {} at this rate", watch::span(takes))).unwrap_or_default();
@@ -234,6 +235,7 @@ fn planned(plan: &Plan) -> String {
     if !skipped.is_empty() {
         text.push_str(&format!("skipped: {}\n", skipped.join(", ")));
     }
+    let mut text = Text::from(text);
     let mut table = Table::new(&["BY", "", "COUNT"]);
     let ages: Vec<(&String, u64)> = plan.by_age.iter().map(|(age, count)| (age, *count)).collect();
     let counted = |of: &std::collections::BTreeMap<String, u64>| -> Vec<(String, u64)> {
@@ -250,11 +252,11 @@ fn planned(plan: &Plan) -> String {
         let because = sample.delivery.as_deref().unwrap_or(&sample.event);
         table.row(["sample", because, &format!("{} to {}", sample.event_type, sample.to)]);
     }
-    text.push_str(&table.text("nothing would be made"));
+    text.push(table.text("nothing would be made"));
     text
 }
 
-fn tried(trial: &Trial) -> String {
+fn tried(trial: &Trial) -> Text {
     let mut table = Table::new(&["DELIVERY", "ENDPOINT", "BEFORE", "NOW", "OUTCOME"]);
     let answer = |answer: &TrialAnswer| {
         let said = answer.status.map(|status| status.to_string()).or(answer.failure.as_ref().map(|it| it.to_string()));
@@ -269,7 +271,9 @@ fn tried(trial: &Trial) -> String {
     let (before, now) = (median(trial.median_before_ms), median(trial.median_ms));
     let sum =
         format!("{copies} copies: {delivered} taken, {differ} answered otherwise; median {now}, before {before}\n");
-    table.text("nothing fits: no copy was sent") + &sum
+    let mut text = table.text("nothing fits: no copy was sent");
+    text.push_str(&sum);
+    text
 }
 
 /// Lists replays.

@@ -3,12 +3,16 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use http::header::WWW_AUTHENTICATE;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client;
 use super::exit::Failure;
-use super::table::plain;
+use super::output::Output;
+use super::reach::{Asked, Whence};
+use super::text::plain;
+use crate::admin::ADMIN_REALM;
 use crate::engine::{Clock as _, SystemClock};
 
 /// Post an event: a file, standard input, or a sample
@@ -35,7 +39,7 @@ pub(crate) struct Args {
     ca: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
-    output: super::table::Output,
+    output: Output,
 }
 
 /// The events that Flyflow sends.
@@ -61,13 +65,13 @@ struct Sent {
 /// Posts the event and prints what the gateway said.
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     let mut ca = args.ca.clone();
-    let base = match &args.ingest {
-        Some(url) => client::base_url("--ingest", url)?,
+    let (base, whence) = match &args.ingest {
+        Some(url) => (client::base_url("--ingest", url)?, Whence::given("--ingest", "BACKSTOP_INGEST", url)),
         None => {
             let server = client::load(config)?.server;
             let url = client::url_of(server.listen, server.tls.is_some());
             ca = ca.or(server.tls.map(|tls| tls.certificates));
-            client::base_url("server.listen", &url)?
+            (client::base_url("server.listen", &url)?, Whence::setting("server.listen", config))
         }
     };
     let mut url = base.clone();
@@ -76,12 +80,17 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     }
     let body = body(args)?;
     let request = client::http(ca.as_deref())?.post(url).header("content-type", &args.content_type).body(body);
-    let unreachable = |error| client::unreachable("the gateway", base.as_str(), &error);
+    let asked = Asked { what: "the gateway", base: base.to_string(), whence };
+    let unreachable = |error: reqwest::Error| asked.silent(&error);
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
+    let wants = response.headers().get(WWW_AUTHENTICATE).and_then(|wants| wants.to_str().ok());
+    if wants.is_some_and(|wants| wants.contains(ADMIN_REALM)) {
+        return Err(asked.stranger("the admin API answers, not the ingest listener"));
+    }
     let answer = response.bytes().await.map_err(unreachable)?;
     if !status.is_success() {
-        return Err(client::refused(status.as_u16(), &answer));
+        return Err(asked.refused(status.as_u16(), &answer));
     }
     let id =
         serde_json::from_slice(&answer).ok().and_then(|answer: Value| Some(answer.get("id")?.as_str()?.to_owned()));

@@ -8,7 +8,9 @@ use clap::Subcommand;
 
 use super::client::{self, Client, Remote};
 use super::exit::{Exit, Failure};
-use super::table::{Table, plain};
+use super::screen::say;
+use super::table::Table;
+use super::text::{Text, plain};
 use crate::admin::auth;
 use crate::admin::holders::{Holders, NotChanged, OFFLINE};
 use crate::admin::tokens::expiry;
@@ -24,6 +26,8 @@ use crate::journal::operations::Operations;
 
 /// Say who may operate the gateway: make, list and revoke tokens
 #[derive(Debug, clap::Args)]
+// They may stand behind the verb as well.
+#[command(mut_args(|arg| arg.global(true)))]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -70,7 +74,8 @@ pub(crate) struct WhoAmIArgs {
 
 /// Makes, lists or revokes.
 pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
-    let desk = if args.offline { Desk::Stopped(config) } else { Desk::Running(Client::new(&args.remote, config)?) };
+    let desk =
+        if args.offline { Desk::Stopped(config) } else { Desk::Running(Box::new(Client::new(&args.remote, config)?)) };
     let output = args.remote.output;
     match &args.verb {
         Verb::Create(asked) => output.show(&desk.create(asked).await?, made),
@@ -94,7 +99,7 @@ pub(crate) async fn whoami(args: &WhoAmIArgs, config: &Path) -> Result<(), Failu
 
 /// Where tokens are asked for.
 enum Desk<'a> {
-    Running(Client),
+    Running(Box<Client>),
     Stopped(&'a Path),
 }
 
@@ -182,11 +187,11 @@ fn refused(why: NotChanged) -> Failure {
 fn made(token: &Token) -> String {
     let until = token.expires_at.as_ref().map_or_else(|| "it does not expire".to_owned(), |end| format!("until {end}"));
     let said = format!("{}, role {}, {until}; this is the only time that it is shown", token.name, token.role);
-    eprintln!("{}", plain(&said));
+    say(&plain(&said));
     format!("{}\n", token.token.as_deref().unwrap_or_default())
 }
 
-fn listed(tokens: &[Token]) -> String {
+fn listed(tokens: &[Token]) -> Text {
     let mut table = Table::new(&["NAME", "ROLE", "ID", "CREATED", "EXPIRES", "LAST USED (HOUR)"]);
     for token in tokens {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();

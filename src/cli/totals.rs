@@ -6,6 +6,7 @@ use std::path::Path;
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::table::Table;
+use super::text::Text;
 use crate::admin::wire::{Counters, Tally};
 
 /// Ask the running gateway
@@ -25,11 +26,12 @@ pub(crate) async fn counters(args: &Args, config: &Path) -> Result<(), Failure> 
         let turned_away: Vec<String> = turned_away.map(|(reason, count)| format!("{count} {reason}")).collect();
         let kept = kept(counters);
         let turned_away = if turned_away.is_empty() { "nothing".to_owned() } else { turned_away.join(", ") };
-        format!(
+        let mut text = Text::from(format!(
             "{accepted} events accepted, {unrouted} of them unrouted; {in_flight} attempts in flight{parked}\n{kept}\n\
-             turned away since {started_at}: {turned_away}\n{}",
-            tallies(&counters.endpoints)
-        )
+             turned away since {started_at}: {turned_away}\n"
+        ));
+        text.push(tallies(&counters.endpoints));
+        text
     })
 }
 
@@ -45,7 +47,7 @@ fn kept(counters: &Counters) -> String {
 }
 
 /// How many deliveries stand where, by endpoint.
-pub(super) fn tallies(endpoints: &BTreeMap<String, Tally>) -> String {
+pub(super) fn tallies(endpoints: &BTreeMap<String, Tally>) -> Text {
     let header = [
         "ENDPOINT",
         "ROUTED",

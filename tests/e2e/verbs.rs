@@ -130,7 +130,7 @@ fn failures_are_told_apart_by_their_exit_codes() {
 
     gateway.stop();
     let gone = place.run(["counters", "--admin", &admin]).failed(3);
-    assert!(gone.contains(&admin) && gone.contains("is `backstop serve` running"), "{gone}");
+    assert!(gone.contains(&admin) && gone.contains("is `backstop serve` running there?"), "{gone}");
     let gone = place.run(["send", "--sample", "call_ended", "--ingest", &admin]).failed(3);
     assert!(gone.contains("is `backstop serve` running"), "{gone}");
 }
