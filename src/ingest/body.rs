@@ -14,8 +14,9 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 use super::away::Away;
 use crate::core::refused::BODY_KEPT_MAX_BYTES;
 
-/// Most bytes set aside on the word of a Content-Length alone.
-const TRUSTED_MAX_BYTES: usize = 64 << 10;
+/// How many times what has come is set aside on the word of a Content-Length: whoever sends a byte now and then
+/// holds no room for a body that never comes.
+const TRUSTED: usize = 16;
 /// Most bytes read and thrown away of a body that is not wanted.
 const LINGER_MAX_BYTES: usize = 16 << 20;
 /// Longest time that is done for.
@@ -79,10 +80,13 @@ where
 
     async fn read_to_end(&mut self, max_bytes: usize) -> Result<Bytes, Away> {
         let declared = self.declared_bytes.and_then(|declared| usize::try_from(declared).ok()).unwrap_or(0);
-        self.body.reserve(declared.min(TRUSTED_MAX_BYTES));
         while let Some(chunk) = self.stream.next().await {
             let chunk = chunk.map_err(|_| Away::BrokenOff)?;
             let fits = chunk.remaining() <= max_bytes - self.body.len();
+            let come = self.body.len() + chunk.remaining();
+            if self.body.capacity() < come {
+                self.body.reserve(declared.min(TRUSTED * come).saturating_sub(self.body.len()));
+            }
             self.body.put(chunk);
             if !fits {
                 return Err(Away::TooLarge { max_bytes });

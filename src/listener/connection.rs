@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -110,12 +112,32 @@ where
         (Arc::clone(&shared.service), Arc::clone(exchange), shared.limits.bytes_per_sec_min);
     service_fn(move |request: Request<Incoming>| {
         let (mut parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            own(&mut parts);
+        }
         parts.extensions.insert(peer);
         let (body, number) = Upload::begin(body, least, &exchange);
         let answer = service.call(Request::from_parts(parts, body));
         let exchange = Arc::clone(&exchange);
         async move { Ok(answer.await?.map(|body| Answer::new(body, exchange, number))) }
     })
+}
+
+/// Copies what of a head are slices of the connection's read buffer. A request whose body is waited for would hold
+/// that buffer, of thousands of bytes, and the connection one more.
+fn own(head: &mut Parts) {
+    if let Ok(uri) = Uri::from_maybe_shared(Bytes::from(head.uri.to_string()))
+        && uri == head.uri
+    {
+        head.uri = uri;
+    }
+    let mut bytes = BytesMut::with_capacity(head.headers.values().map(HeaderValue::len).sum());
+    for value in head.headers.values_mut() {
+        bytes.extend_from_slice(value.as_bytes());
+        if let Ok(own) = HeaderValue::from_maybe_shared(bytes.split().freeze()) {
+            *value = own;
+        }
+    }
 }
 
 /// Waits for the first byte of a head; false if the connection is over.
