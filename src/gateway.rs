@@ -32,6 +32,7 @@ use crate::admin::site::Site;
 use crate::admin::{AdminState, gate};
 use crate::config::{Config, JournalConfig, OperationLimits, RefusalLimits};
 use crate::core::scheduler::Limits;
+use crate::core::sealing::SealingKey;
 use crate::core::timestamp::Timestamp;
 use crate::dashboard;
 use crate::deliver::HttpTransport;
@@ -40,6 +41,7 @@ use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
 use crate::ingest;
 use crate::journal::JournalError;
 use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
+use crate::journal::log::Seals;
 use crate::journal::operations::{self, Operations};
 use crate::journal::private::{self, Exposed};
 use crate::journal::refused::{self, Refusals};
@@ -104,6 +106,7 @@ pub fn journal_settings(config: &JournalConfig, now: Timestamp) -> Settings {
         ballast_bytes: config.ballast_bytes,
         disk_free_min_bytes: config.disk_free_min_bytes,
         index_cache_bytes: config.index_cache_bytes,
+        keys: config.keys.clone(),
         now,
     }
 }
@@ -124,7 +127,9 @@ impl Gateway {
         let started_at = clock.now();
         let watched = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.lifecycle.clone()?)));
         let lifecycles = watched.collect();
-        let refusals = open_refusals(config.journal.dir.join(REFUSED), config.refusals).await;
+        let refusals =
+            open_refusals(config.journal.dir.join(REFUSED), config.refusals, config.journal.keys.clone()).await;
+        report_keys(&config.journal.keys, &journal.seals(), &refusals.seals());
         let operations = open_operations(config.journal.dir.join(OPERATIONS), config.operations, started_at).await;
         let engine = Engine::start(Parts {
             journal: Arc::new(journal),
@@ -224,10 +229,10 @@ impl Served {
 }
 
 /// Without it nothing is lost that was promised to anybody: the gateway starts all the same.
-async fn open_refusals(dir: PathBuf, limits: RefusalLimits) -> Refusals {
+async fn open_refusals(dir: PathBuf, limits: RefusalLimits, keys: Vec<SealingKey>) -> Refusals {
     let RefusalLimits { count_max, bytes_max } = limits;
     let seed = RandomState::new().build_hasher().finish();
-    let opening = move || Refusals::open(&dir, refused::Limits { count_max, bytes_max }, seed);
+    let opening = move || Refusals::open(&dir, refused::Limits { count_max, bytes_max }, keys, seed);
     match tokio::task::spawn_blocking(opening).await {
         Ok(Ok(refusals)) => refusals,
         Ok(Err(error)) => {
@@ -315,6 +320,20 @@ fn report(report: &OpenReport) {
             len,
             "the log is damaged here; what stood there is lost, the rest is intact"
         );
+    }
+}
+
+/// Says which keys seal nothing any more, and what cannot be read of refused requests for want of one.
+fn report_keys(keys: &[SealingKey], journal: &Seals, refusals: &Seals) {
+    for key in keys.iter().skip(1).map(SealingKey::id) {
+        if !journal.contains_key(&Some(key)) && !refusals.contains_key(&Some(key)) {
+            tracing::info!(%key, "nothing is sealed with this key any more; it can be taken out of the config");
+        }
+    }
+    for (key, extent) in refusals {
+        if let Some(key) = key.filter(|key| !keys.iter().any(|known| known.id() == *key)) {
+            tracing::warn!(%key, bytes = extent.bytes, "refused requests sealed with this key are not listed without it");
+        }
     }
 }
 

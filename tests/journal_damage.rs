@@ -101,6 +101,11 @@ impl Made {
     }
 }
 
+fn plain_and_sealed(test: fn()) {
+    test();
+    support::sealed(test);
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -181,29 +186,31 @@ fn an_index_that_was_not_closed_opens_whatever_was_done_to_it() {
 
 #[test]
 fn an_index_that_is_gone_empty_or_garbage_is_built_again() {
-    let made = make(2, true);
-    let index = made.dir.path().join("index");
-    let state = made.dir.path().join("index.state");
-    let garbage: Vec<u8> = std::iter::repeat_n(*b"no index at all ", 9000).flatten().collect();
-    let damages: [&dyn Fn() -> std::io::Result<()>; 7] = [
-        &|| std::fs::remove_dir_all(&index),
-        &|| std::fs::remove_dir_all(&index).and_then(|()| std::fs::create_dir(&index)),
-        &|| std::fs::remove_file(made.db()),
-        &|| std::fs::write(made.db(), b""),
-        &|| std::fs::write(made.db(), &garbage),
-        &|| std::fs::write(index.join("conf"), b"\xff\xffgarbage"),
-        &|| std::fs::write(&state, b"boot=of another machine\nclean=false\n"),
-    ];
-    for (number, damage) in damages.iter().enumerate() {
-        damage().unwrap();
-        let journal = support::open(made.dir.path());
-        assert!(number != 0 && number != 6 || journal.report().rebuilt.is_some(), "{:?}", journal.report());
-        made.assert_whole(&journal);
-        journal.close().unwrap();
-    }
-    EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
-    assert!(support::open(made.dir.path()).report().rebuilt.is_some());
-    assert_eq!(support::open(made.dir.path()).report().rebuilt, None);
+    plain_and_sealed(|| {
+        let made = make(2, true);
+        let index = made.dir.path().join("index");
+        let state = made.dir.path().join("index.state");
+        let garbage: Vec<u8> = std::iter::repeat_n(*b"no index at all ", 9000).flatten().collect();
+        let damages: [&dyn Fn() -> std::io::Result<()>; 7] = [
+            &|| std::fs::remove_dir_all(&index),
+            &|| std::fs::remove_dir_all(&index).and_then(|()| std::fs::create_dir(&index)),
+            &|| std::fs::remove_file(made.db()),
+            &|| std::fs::write(made.db(), b""),
+            &|| std::fs::write(made.db(), &garbage),
+            &|| std::fs::write(index.join("conf"), b"\xff\xffgarbage"),
+            &|| std::fs::write(&state, b"boot=of another machine\nclean=false\n"),
+        ];
+        for (number, damage) in damages.iter().enumerate() {
+            damage().unwrap();
+            let journal = support::open(made.dir.path());
+            assert!(number != 0 && number != 6 || journal.report().rebuilt.is_some(), "{:?}", journal.report());
+            made.assert_whole(&journal);
+            journal.close().unwrap();
+        }
+        EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
+        assert!(support::open(made.dir.path()).report().rebuilt.is_some());
+        assert_eq!(support::open(made.dir.path()).report().rebuilt, None);
+    });
 }
 
 /// As after an update of the program that lays the index out otherwise: the log has everything.
@@ -266,31 +273,36 @@ fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_flipped_bit_in_the_log_costs_the_event_it_hits_and_is_reported() {
-    let made = make(4, true);
-    let pristine = tempfile::tempdir().unwrap();
-    copy(made.dir.path(), pristine.path());
-    let views = all_events(&made.model, &Filter::default(), false, 1000);
-    let mut hit = 0;
-    for seed in 0..30 {
-        std::fs::remove_dir_all(made.dir.path()).unwrap();
-        copy(pristine.path(), made.dir.path());
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let segments = segments(made.dir.path());
-        let path = &segments[rng.usize(..segments.len())];
-        let mut bytes = std::fs::read(path).unwrap();
-        flip(&mut rng, &mut bytes);
-        std::fs::write(path, &bytes).unwrap();
-        EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
-        let journal = support::open(made.dir.path());
-        let findings = &journal.report().findings;
-        let unlike: Vec<_> =
-            views.iter().filter(|view| journal.entry(view.head.id).unwrap().as_ref() != Some(*view)).collect();
-        assert!(unlike.len() <= 1, "seed {seed}: one bit changes one event");
-        assert!(unlike.is_empty() || findings.damaged.len() + findings.torn.len() == 1, "seed {seed}: {findings:?}");
-        assert_eq!(journal.audit(Span::default()).unwrap().counters, journal.counters());
-        hit += unlike.len();
-    }
-    assert!(hit > 0);
+    plain_and_sealed(|| {
+        let made = make(4, true);
+        let pristine = tempfile::tempdir().unwrap();
+        copy(made.dir.path(), pristine.path());
+        let views = all_events(&made.model, &Filter::default(), false, 1000);
+        let mut hit = 0;
+        for seed in 0..30 {
+            std::fs::remove_dir_all(made.dir.path()).unwrap();
+            copy(pristine.path(), made.dir.path());
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let segments = segments(made.dir.path());
+            let path = &segments[rng.usize(..segments.len())];
+            let mut bytes = std::fs::read(path).unwrap();
+            flip(&mut rng, &mut bytes);
+            std::fs::write(path, &bytes).unwrap();
+            EmbeddedJournal::distrust_index(&settings(made.dir.path())).unwrap();
+            let journal = support::open(made.dir.path());
+            let findings = &journal.report().findings;
+            let unlike: Vec<_> =
+                views.iter().filter(|view| journal.entry(view.head.id).unwrap().as_ref() != Some(*view)).collect();
+            assert!(unlike.len() <= 1, "seed {seed}: one bit changes one event");
+            assert!(
+                unlike.is_empty() || findings.damaged.len() + findings.torn.len() == 1,
+                "seed {seed}: {findings:?}"
+            );
+            assert_eq!(journal.audit(Span::default()).unwrap().counters, journal.counters());
+            hit += unlike.len();
+        }
+        assert!(hit > 0);
+    });
 }
 
 #[test]
@@ -313,27 +325,29 @@ fn a_body_that_is_damaged_is_missed_without_a_rebuild_too() {
 
 #[test]
 fn a_log_that_ends_before_what_the_index_knows_means_a_rebuild() {
-    for blank in [false, true] {
-        let made = make(6, true);
-        let path = segments(made.dir.path()).pop().unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        let mut lost = bytes[..32].to_vec();
-        if blank {
-            lost.resize(bytes.len(), 0);
+    plain_and_sealed(|| {
+        for blank in [false, true] {
+            let made = make(6, true);
+            let path = segments(made.dir.path()).pop().unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let mut lost = bytes[..32].to_vec();
+            if blank {
+                lost.resize(bytes.len(), 0);
+            }
+            std::fs::write(&path, lost).unwrap();
+            let journal = support::open(made.dir.path());
+            let why = journal.report().rebuilt.clone().unwrap();
+            assert!(why.contains("knows more than the log"), "{why}");
+            assert_eq!(journal.report().findings.damaged.len(), usize::from(!blank));
+            assert_eq!(journal.audit(Span::default()).unwrap().counters, journal.counters());
+            // Positions that are given again do not confuse what is left.
+            let mut maker = Maker::new(7);
+            let new = maker.event(at(1 << 30), &["a"]);
+            assert_eq!(journal.commit(&[accept(&new)]).unwrap(), [Receipt::Done]);
+            drop(journal);
+            let journal = support::open(made.dir.path());
+            assert_eq!(*journal.event(new.id).unwrap().unwrap(), new);
+            assert_eq!(journal.report().rebuilt, None);
         }
-        std::fs::write(&path, lost).unwrap();
-        let journal = support::open(made.dir.path());
-        let why = journal.report().rebuilt.clone().unwrap();
-        assert!(why.contains("knows more than the log"), "{why}");
-        assert_eq!(journal.report().findings.damaged.len(), usize::from(!blank));
-        assert_eq!(journal.audit(Span::default()).unwrap().counters, journal.counters());
-        // Positions that are given again do not confuse what is left.
-        let mut maker = Maker::new(7);
-        let new = maker.event(at(1 << 30), &["a"]);
-        assert_eq!(journal.commit(&[accept(&new)]).unwrap(), [Receipt::Done]);
-        drop(journal);
-        let journal = support::open(made.dir.path());
-        assert_eq!(*journal.event(new.id).unwrap().unwrap(), new);
-        assert_eq!(journal.report().rebuilt, None);
-    }
+    });
 }

@@ -1,6 +1,7 @@
 //! The log on a disk that forgets: every acknowledged record is there after every crash, and no other's.
 //!
-//! Everything follows from a seed; a failure names it.
+//! Everything follows from a seed but what the system's random source adds to a sealed record; a failure names it.
+//! Odd seeds seal, and with crashes they change keys at every start.
 
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -13,11 +14,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use backstop::core::sealing::SealingKey;
 use backstop::journal::disk::{Disk, DiskFile};
 use backstop::journal::log::{Findings, Log, LogError, Position};
+use backstop::journal::seal::Keyring;
 use sim_disk::SimDisk;
 
 const SEGMENT_BYTES: u64 = 4096;
+/// What sealing adds to a record.
+const SEAL_BYTES: usize = 36;
 
 type Records = BTreeMap<Position, Vec<u8>>;
 
@@ -30,25 +35,44 @@ struct Witness {
     cut_to: Position,
     /// Whether it cuts at all.
     cuts: bool,
+    seals: bool,
     next: u64,
 }
 
-fn open(disk: Arc<dyn Disk>, from: Position) -> io::Result<(Log, Findings, Records)> {
-    let mut seen = Records::new();
-    let mut last = None;
-    let (log, findings) = Log::open::<io::Error>(disk, SEGMENT_BYTES, from, |place, payload| {
-        assert!(last < Some(place), "in order");
-        last = Some(place);
-        seen.insert(place, payload.to_vec());
-        Ok(())
-    })?;
-    Ok((log, findings, seen))
+fn key(first: u8) -> SealingKey {
+    let hex: String = (0..32).map(|n| format!("{:02x}", first + n)).collect();
+    SealingKey::parse(&hex).unwrap()
 }
 
 impl Witness {
     fn new(seed: u64) -> Self {
         let (tried, kept) = (BTreeSet::new(), Records::new());
-        Self { rng: fastrand::Rng::with_seed(seed), tried, kept, cut_to: Position::NONE, cuts: false, next: 0 }
+        let (rng, seals) = (fastrand::Rng::with_seed(seed), seed % 2 == 1);
+        Self { rng, tried, kept, cut_to: Position::NONE, cuts: false, seals, next: 0 }
+    }
+
+    fn open(&mut self, disk: Arc<dyn Disk>, from: Position) -> io::Result<(Log, Findings, Records)> {
+        let mut seen = Records::new();
+        let mut last = None;
+        let mut keys = if self.seals { vec![key(1), key(2), key(3)] } else { Vec::new() };
+        if self.seals && self.cuts {
+            keys.rotate_left(self.rng.usize(..3));
+        }
+        let (log, findings) =
+            Log::open::<io::Error>(disk, Keyring::new(keys, "test"), SEGMENT_BYTES, from, |place, payload| {
+                assert!(last < Some(place), "in order");
+                last = Some(place);
+                seen.insert(place, payload.to_vec());
+                Ok(())
+            })?;
+        assert_eq!(findings.sealed.values().sum::<u64>(), if self.seals { findings.records } else { 0 });
+        Ok((log, findings, seen))
+    }
+
+    /// Where the bytes of a record end, and where the next may begin.
+    fn end_of(&self, place: Position, payload: &[u8]) -> (u64, u64) {
+        let len = (24 + payload.len() + if self.seals { SEAL_BYTES } else { 0 }) as u64;
+        (place.0 + len, place.0 + len.next_multiple_of(8))
     }
 
     /// One to four payloads, each unlike every other; some larger than a sector, few larger than a segment.
@@ -114,7 +138,7 @@ impl Witness {
 
 /// Opens and appends until the process dies, or has appended enough.
 fn live(witness: &mut Witness, disk: &SimDisk, as_seen: &Arc<dyn Disk>, groups: usize) -> Findings {
-    let Ok((log, findings, seen)) = open(Arc::clone(as_seen), Position::NONE) else {
+    let Ok((log, findings, seen)) = witness.open(Arc::clone(as_seen), Position::NONE) else {
         assert!(disk.is_dead(), "a live process can open the log");
         return Findings::default();
     };
@@ -238,7 +262,7 @@ fn after_a_failed_write_or_sync_the_log_takes_nothing_and_a_restart_goes_on() {
         let disk = SimDisk::new(seed);
         let as_seen: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut witness = Witness::new(seed);
-        let (log, _, _) = open(Arc::clone(&as_seen), Position::NONE).unwrap();
+        let (log, _, _) = witness.open(Arc::clone(&as_seen), Position::NONE).unwrap();
         for _ in 0..witness.rng.usize(..5) {
             witness.append(&log).unwrap();
         }
@@ -273,7 +297,7 @@ fn a_full_disk_refuses_and_takes_again_when_there_is_room() {
         let as_seen: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut witness = Witness::new(seed);
         disk.set_room(3 * SEGMENT_BYTES);
-        let (log, _, _) = open(Arc::clone(&as_seen), Position::NONE).unwrap();
+        let (log, _, _) = witness.open(Arc::clone(&as_seen), Position::NONE).unwrap();
         let refused = std::iter::repeat_with(|| witness.append(&log)).find_map(Result::err).unwrap();
         assert!(matches!(refused, LogError::Full(_)), "{refused:?}");
         disk.set_room(9 * SEGMENT_BYTES);
@@ -292,10 +316,6 @@ fn filled(seed: u64) -> (SimDisk, Witness) {
     (disk, witness)
 }
 
-fn end_of(place: Position, payload: &[u8]) -> u64 {
-    place.0 + (24 + payload.len()).next_multiple_of(8) as u64
-}
-
 fn base_of(name: &str) -> u64 {
     name.strip_suffix(".log").unwrap().parse().unwrap()
 }
@@ -311,7 +331,7 @@ fn a_flipped_bit_loses_at_most_the_record_it_hits_and_is_reported() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         disk.replace(&name, bytes);
         let hit = base_of(&name) + bit as u64 / 8;
-        let (log, findings, seen) = open(Arc::new(disk.clone()), Position::NONE).unwrap();
+        let (log, findings, seen) = witness.open(Arc::new(disk.clone()), Position::NONE).unwrap();
         let lost: Vec<_> = witness.kept.iter().filter(|(place, _)| !seen.contains_key(place)).collect();
         assert!(seen.iter().all(|(place, payload)| witness.kept.get(place) == Some(payload)));
         let reported = |from: u64, to: u64| {
@@ -323,13 +343,14 @@ fn a_flipped_bit_loses_at_most_the_record_it_hits_and_is_reported() {
                 let in_record = witness
                     .kept
                     .iter()
-                    .any(|(place, payload)| (place.0..place.0 + 24 + payload.len() as u64).contains(&hit));
+                    .any(|(place, payload)| (place.0..witness.end_of(*place, payload).0).contains(&hit));
                 assert!(!in_record);
             }
             [(place, payload)] => {
                 lost_in_all.set(lost_in_all.get() + 1);
-                assert!((place.0..end_of(**place, payload)).contains(&hit));
-                assert!(reported(place.0, place.0 + 24 + payload.len() as u64), "{findings:?}");
+                let (end, next) = witness.end_of(**place, payload);
+                assert!((place.0..next).contains(&hit));
+                assert!(reported(place.0, end), "{findings:?}");
             }
             more => panic!("one bit at {hit} lost {more:?}"),
         }
@@ -346,6 +367,80 @@ fn a_flipped_bit_loses_at_most_the_record_it_hits_and_is_reported() {
         live(&mut witness, &disk, &(Arc::new(disk.clone()) as Arc<dyn Disk>), 1);
     });
     assert!(lost_in_all.get() > 500, "most bits hit a record: {}", lost_in_all.get());
+}
+
+/// Bytes of a payload that were never on a disk in the clear, whatever crashed.
+#[test]
+fn nothing_of_a_sealed_record_is_on_the_disk() {
+    let mut looked_for = 0;
+    for seed in (1..200).step_by(2) {
+        let (disk, witness) = filled(seed);
+        let files = disk.files();
+        for payload in witness.tried.iter().filter(|payload| payload.len() >= 24) {
+            looked_for += 1;
+            let is_there = |bytes: &[u8]| bytes.windows(16).any(|window| *window == payload[8..24]);
+            assert!(!files.iter().any(|(_, bytes)| is_there(bytes)), "seed {seed}");
+        }
+    }
+    assert!(looked_for > 5000, "{looked_for}");
+}
+
+/// A record that is moved with its header and checksum made to fit is no record of that place: it does not open.
+#[test]
+fn what_is_whole_but_does_not_open_is_damage_and_stays() {
+    let disk = SimDisk::new(1);
+    let mut witness = Witness::new(1);
+    let (log, ..) = witness.open(Arc::new(disk.clone()), Position::NONE).unwrap();
+    for _ in 0..9 {
+        witness.append(&log).unwrap();
+    }
+    let end = log.end();
+    drop(log);
+    let (last, payload) = witness.kept.pop_last().unwrap();
+    let (name, mut bytes) = disk.files().pop().unwrap();
+    let from = usize::try_from(last.0 - base_of(&name)).unwrap();
+    let to = from + 24 + payload.len() + SEAL_BYTES;
+    bytes[to - 1] ^= 1;
+    let word = crc32c::crc32c(&bytes[from..from + 4]);
+    let crc = crc32c::crc32c_append(word, &bytes[from + 8..to]);
+    bytes[from + 4..from + 8].copy_from_slice(&crc.to_le_bytes());
+    disk.replace(&name, bytes.clone());
+    for _ in 0..2 {
+        let (log, findings, seen) = witness.open(Arc::new(disk.clone()), Position::NONE).unwrap();
+        assert_eq!((&findings.damaged, &findings.torn), (&vec![(last, end.0 - last.0)], &vec![]));
+        assert_eq!((seen, log.end()), (witness.kept.clone(), end));
+        assert_eq!(log.read(last).unwrap(), None);
+        drop(log);
+        assert!(disk.files().pop().unwrap().1 == bytes, "nothing is written over it");
+    }
+}
+
+#[test]
+fn without_its_key_a_log_is_not_opened_and_left_as_it_is() {
+    let (disk, witness) = filled(1);
+    let before = disk.files();
+    let open = |keys: &[u8], passing_over: bool| {
+        let keyring = Keyring::new(keys.iter().map(|first| key(*first)).collect(), "test");
+        let keyring = if passing_over { keyring.passing_over() } else { keyring };
+        let mut seen = 0;
+        let opened = Log::open::<io::Error>(Arc::new(disk.clone()), keyring, SEGMENT_BYTES, Position::NONE, |_, _| {
+            seen += 1;
+            Ok(())
+        });
+        opened.map(|(log, findings)| (log.seals(), findings, seen))
+    };
+    let lost_key = key(1).id().to_string();
+    for keys in [&[][..], &[2], &[2, 3]] {
+        let refused = open(keys, false).unwrap_err().to_string();
+        assert!(refused.contains(&lost_key) && refused.contains("encryption.keys"), "{refused}");
+        assert!(disk.files() == before, "an open that is refused writes nothing");
+        let (seals, findings, seen) = open(keys, true).unwrap();
+        assert_eq!((findings.records, seen), (witness.kept.len() as u64, 0));
+        assert_eq!((findings.torn, findings.damaged), (vec![], vec![]));
+        assert_eq!(findings.sealed.into_iter().collect::<Vec<_>>(), [(key(1).id(), findings.records)]);
+        assert_eq!(seals.keys().collect::<Vec<_>>(), [&Some(key(1).id())]);
+    }
+    assert_eq!(open(&[2, 1], false).unwrap().2, witness.kept.len() as u64);
 }
 
 #[test]
@@ -365,9 +460,9 @@ fn a_cut_or_missing_segment_loses_only_what_stood_there_and_is_reported() {
         } else {
             disk.replace(&name, bytes)
         }
-        let (log, findings, seen) = open(Arc::new(disk.clone()), Position::NONE).unwrap();
+        let (log, findings, seen) = witness.open(Arc::new(disk.clone()), Position::NONE).unwrap();
         for (place, payload) in &witness.kept {
-            let whole = end_of(*place, payload) <= hole.start || hole.end <= place.0;
+            let whole = witness.end_of(*place, payload).1 <= hole.start || hole.end <= place.0;
             let there = seen.get(place).is_some_and(|there| there == payload);
             // A record whose padding alone was cut may still be whole.
             assert!(there || !whole, "{place:?} was outside {hole:?}");
@@ -391,10 +486,13 @@ fn a_cut_last_segment_is_reported_and_goes_on_in_a_new_one() {
         let missing = (bytes.len() - cut_at) as u64;
         bytes.truncate(cut_at);
         disk.replace(&name, bytes);
-        let (log, findings, seen) = open(Arc::new(disk.clone()), Position::NONE).unwrap();
+        let (log, findings, seen) = witness.open(Arc::new(disk.clone()), Position::NONE).unwrap();
         assert!(findings.damaged.contains(&(Position(hole), missing)), "{hole} is not in {findings:?}");
         assert!(
-            witness.kept.iter().all(|(place, payload)| { end_of(*place, payload) > hole || seen.contains_key(place) })
+            witness
+                .kept
+                .iter()
+                .all(|(place, payload)| witness.end_of(*place, payload).1 > hole || seen.contains_key(place))
         );
         witness.kept.clone_from(&seen);
         for _ in 0..5 {
@@ -411,12 +509,12 @@ fn reading_from_a_position_gives_the_rest_and_says_if_the_log_has_lost_it() {
         let (disk, mut witness) = filled(seed);
         let places: Vec<Position> = witness.kept.keys().copied().collect();
         let from = places[witness.rng.usize(..places.len())];
-        let (log, findings, seen) = open(Arc::new(disk.clone()), from).unwrap();
+        let (log, findings, seen) = witness.open(Arc::new(disk.clone()), from).unwrap();
         let rest: Records = witness.kept.range(from..).map(|(place, payload)| (*place, payload.clone())).collect();
         assert_eq!((seen, findings.records), (rest.clone(), rest.len() as u64));
         let end = log.end();
         drop(log);
-        let (log, findings, seen) = open(Arc::new(disk.clone()), end).unwrap();
+        let (log, findings, seen) = witness.open(Arc::new(disk.clone()), end).unwrap();
         assert_eq!((seen.len(), findings, log.end()), (0, Findings::default(), end));
         drop(log);
         // The last segment as it was before anything was written to it.
@@ -424,7 +522,7 @@ fn reading_from_a_position_gives_the_rest_and_says_if_the_log_has_lost_it() {
         let mut blank = bytes[..32].to_vec();
         blank.resize(bytes.len(), 0);
         disk.replace(&name, blank);
-        let (log, _, _) = open(Arc::new(disk.clone()), end).unwrap();
+        let (log, _, _) = witness.open(Arc::new(disk.clone()), end).unwrap();
         assert!(log.end() < end);
     });
 }

@@ -373,3 +373,8 @@ fn random_walks_end_where_the_model_does() {
 fn more_random_walks_end_where_the_model_does() {
     run_all(12..24);
 }
+
+#[test]
+fn random_walks_of_a_sealed_journal_that_changes_keys_end_where_the_model_does() {
+    support::sealed(|| run_all(24..36));
+}

@@ -29,6 +29,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         ballast_bytes: 0,
         disk_free_min_bytes: 0,
         index_cache_bytes: 64 << 20,
+        keys: Vec::new(),
         now: wall(),
     }
 }

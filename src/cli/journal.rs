@@ -15,10 +15,12 @@ use super::output::Output;
 use super::{client, export, progress};
 use crate::admin::exports;
 use crate::core::filter::Filter;
+use crate::core::sealing::KeyId;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::journal_settings;
 use crate::journal::audit::Span;
 use crate::journal::embedded::{EmbeddedJournal, Progress, Settings, Verified};
+use crate::journal::log::{Extent, Seals};
 use crate::journal::{Counters, Journal as _, JournalError, Query};
 
 /// Look after the journal of a stopped gateway
@@ -48,10 +50,22 @@ enum Verb {
 struct Found {
     records: u64,
     log_bytes: u64,
-    index_bytes: u64,
-    rebuilt: Option<String>,
+    /// By key; last what is not sealed.
+    sealed: Vec<Sealed>,
+    /// Keys without which nobody knows what is sealed with them.
+    missing_keys: Vec<String>,
     cut_off: Vec<Stretch>,
     damaged: Vec<Stretch>,
+    /// Missing with a key.
+    #[serde(flatten)]
+    told: Option<Told>,
+}
+
+/// What the records and the index say.
+#[derive(Debug, Serialize)]
+struct Told {
+    index_bytes: u64,
+    rebuilt: Option<String>,
     accepted: u64,
     unrouted: u64,
     deliveries: u64,
@@ -64,6 +78,16 @@ struct Found {
     /// Of those, damaged.
     freed_damaged_bytes: u64,
     agrees: bool,
+}
+
+/// How much of the log is sealed with a key, or with none.
+#[derive(Debug, Serialize)]
+struct Sealed {
+    key: Option<String>,
+    segments: u64,
+    bytes: u64,
+    /// As far as all records were read.
+    records: Option<u64>,
 }
 
 /// A part of the log.
@@ -80,13 +104,15 @@ pub(crate) fn run(args: &Args, config: &Path) -> Result<(), Failure> {
         Verb::Verify => verify(&settings)?,
         Verb::Rebuild => {
             EmbeddedJournal::distrust_index(&settings).map_err(failed)?;
-            Found { rebuilt: Some("as asked".to_owned()), ..look(&settings)? }
+            let found = look(&settings)?;
+            let as_asked = |told| Told { rebuilt: Some("as asked".to_owned()), ..told };
+            Found { told: found.told.map(as_asked), ..found }
         }
         Verb::Stats => look(&settings)?,
         Verb::Export(wanted) => return export(wanted, &settings),
     };
     args.output.show(&found, as_text)?;
-    if found.damaged.is_empty() && found.agrees {
+    if found.damaged.is_empty() && found.told.as_ref().is_none_or(|told| told.agrees) {
         Ok(())
     } else {
         Err(Failure::failed("the journal is damaged: what is named above is lost, the rest is intact"))
@@ -135,16 +161,25 @@ pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
 
 fn verify(settings: &Settings) -> Result<Found, Failure> {
     let bar = progress::waiting("the whole log is read");
-    let Verified { findings, accepted } = EmbeddedJournal::verify(settings).map_err(failed)?;
+    let verified = EmbeddedJournal::verify(settings).map_err(failed)?;
     bar.finish_and_clear();
-    let found = look(settings)?;
-    let agrees = found.agrees && accepted.is_none_or(|accepted| found.accepted == accepted);
+    let Verified { findings, accepted, seals, missing_keys } = verified;
+    let found = if missing_keys.is_empty() { Some(look(settings)?) } else { None };
+    let told = found.and_then(|found| found.told).map(|told| {
+        let agrees = told.agrees && accepted.is_none_or(|accepted| told.accepted == accepted);
+        Told { agrees, ..told }
+    });
+    let unsealed = findings.records - findings.sealed.values().sum::<u64>();
+    let records =
+        |key: Option<KeyId>| Some(key.map_or(unsealed, |key| findings.sealed.get(&key).copied().unwrap_or(0)));
     Ok(Found {
         records: findings.records,
+        log_bytes: seals.values().map(|extent| extent.bytes).sum(),
+        sealed: sealed(&seals, records),
+        missing_keys: missing_keys.iter().map(ToString::to_string).collect(),
         cut_off: stretches(&findings.torn),
         damaged: stretches(&findings.damaged),
-        agrees,
-        ..found
+        told,
     })
 }
 
@@ -168,17 +203,13 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
         let audit = journal.audit(Span::default())?;
         bar.finish_and_clear();
         let oldest = Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 };
-        Ok((audit, journal.report().clone(), journal.sizes(), journal.events(&oldest)?))
+        Ok((audit, journal.report().clone(), journal.sizes(), journal.seals(), journal.events(&oldest)?))
     });
-    let (audit, report, sizes, oldest) = asked?;
+    let (audit, report, sizes, seals, oldest) = asked?;
     let counters = &audit.counters;
-    Ok(Found {
-        records: report.findings.records,
-        log_bytes: sizes.log_bytes,
+    let told = Told {
         index_bytes: sizes.index_bytes,
         rebuilt: report.rebuilt,
-        cut_off: stretches(&report.findings.torn),
-        damaged: stretches(&report.findings.damaged),
         accepted: counters.accepted,
         unrouted: counters.unrouted,
         deliveries: sum(counters, |tally| tally.routed + tally.replayed),
@@ -188,7 +219,31 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
         freed_bytes: sizes.begin.0,
         freed_damaged_bytes: counters.damaged_bytes,
         agrees: audit.is_clean(),
+    };
+    Ok(Found {
+        records: report.findings.records,
+        log_bytes: sizes.log_bytes,
+        sealed: sealed(&seals, |_| None),
+        missing_keys: Vec::new(),
+        cut_off: stretches(&report.findings.torn),
+        damaged: stretches(&report.findings.damaged),
+        told: Some(told),
     })
+}
+
+/// Nothing to say of a log that is not sealed at all.
+fn sealed(seals: &Seals, records: impl Fn(Option<KeyId>) -> Option<u64>) -> Vec<Sealed> {
+    if seals.keys().all(Option::is_none) {
+        return Vec::new();
+    }
+    let of = |(key, extent): (&Option<KeyId>, &Extent)| Sealed {
+        key: key.map(|key| key.to_string()),
+        segments: extent.segments,
+        bytes: extent.bytes,
+        records: records(*key),
+    };
+    // None comes first in the map.
+    seals.iter().rev().map(of).collect()
 }
 
 /// A bar on stderr, if that is a terminal, from the first word of a long start on.
@@ -222,22 +277,29 @@ fn as_text(found: &Found) -> String {
     };
     line("records read", &found.records);
     line("log bytes", &found.log_bytes);
-    line("index bytes", &found.index_bytes);
-    line("events", &found.accepted);
-    line("  routed nowhere", &found.unrouted);
-    line("deliveries", &found.deliveries);
-    line("attempts", &found.attempts);
-    line("let go of", &found.dropped);
-    line("bytes given back", &found.freed_bytes);
-    if let Some(oldest) = &found.oldest_received_at {
-        line("oldest event kept", oldest);
+    for Sealed { key, segments, bytes, records } in &found.sealed {
+        let with = key.as_ref().map_or("not sealed".to_owned(), |key| format!("sealed by {key}"));
+        let records = records.map_or(String::new(), |records| format!(", records {records}"));
+        line(&with, &format!("segments {segments}, bytes {bytes}{records}"));
     }
-    if found.freed_damaged_bytes > 0 {
-        let what = "bytes of those were damaged: what stood there was lost";
-        line("let go of DAMAGED", &format!("{} {what}", found.freed_damaged_bytes));
-    }
-    if let Some(why) = &found.rebuilt {
-        line("index built again", why);
+    if let Some(told) = &found.told {
+        line("index bytes", &told.index_bytes);
+        line("events", &told.accepted);
+        line("  routed nowhere", &told.unrouted);
+        line("deliveries", &told.deliveries);
+        line("attempts", &told.attempts);
+        line("let go of", &told.dropped);
+        line("bytes given back", &told.freed_bytes);
+        if let Some(oldest) = &told.oldest_received_at {
+            line("oldest event kept", oldest);
+        }
+        if told.freed_damaged_bytes > 0 {
+            let what = "bytes of those were damaged: what stood there was lost";
+            line("let go of DAMAGED", &format!("{} {what}", told.freed_damaged_bytes));
+        }
+        if let Some(why) = &told.rebuilt {
+            line("index built again", why);
+        }
     }
     for Stretch { position, bytes } in &found.cut_off {
         line("cut-off write", &format!("{bytes} bytes at {position}: never acknowledged"));
@@ -245,6 +307,11 @@ fn as_text(found: &Found) -> String {
     for Stretch { position, bytes } in &found.damaged {
         line("DAMAGED", &format!("{bytes} bytes at {position}: what stood there is lost"));
     }
-    line("counters agree", &if found.agrees { "yes" } else { "NO" });
+    for key in &found.missing_keys {
+        line("key missing", &format!("{key}: whether its records are whole is known, not what they say"));
+    }
+    if let Some(told) = &found.told {
+        line("counters agree", &if told.agrees { "yes" } else { "NO" });
+    }
     text
 }

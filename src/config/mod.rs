@@ -6,14 +6,15 @@
 //! or a header may also be `file:<path>` or a systemd `credential:<name>`. No secret's value is ever in an error or in `Debug`.
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
-//! texts, `sources` (with `presets` and `verify`), `endpoints` (with `flow`, `egress` and `dial`), `retention` and
-//! `routes` their tables, `report` says what is wrong, `effective` what holds.
+//! texts, `sources` (with `presets` and `verify`), `endpoints` (with `flow`, `egress` and `dial`), `retention`,
+//! `encryption` and `routes` their tables, `report` says what is wrong, `effective` what holds.
 //! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
 //! which is the journal's.
 
 mod dial;
 mod effective;
 mod egress;
+mod encryption;
 mod endpoints;
 mod flow;
 mod listeners;
@@ -46,6 +47,7 @@ use crate::core::egress::Policy;
 use crate::core::endpoint::Endpoint;
 use crate::core::retention::{Keep, Retention};
 use crate::core::route::RouteTable;
+use crate::core::sealing::SealingKey;
 use crate::core::source::Source;
 
 /// Longest config file, in bytes; longest secret file too.
@@ -95,6 +97,8 @@ pub struct JournalConfig {
     pub disk_free_min_bytes: u64,
     /// Memory for the index, in bytes.
     pub index_cache_bytes: u64,
+    /// What is sealed on disk, is with the first of these; all of them open. Empty: nothing is.
+    pub keys: Vec<SealingKey>,
 }
 
 /// Limits over all deliveries, `[delivery]`.
@@ -238,6 +242,7 @@ impl JournalConfig {
             ballast_bytes: table.mib("ballast_mib", 1..=Self::MIB_MAX, 64),
             disk_free_min_bytes: table.mib("disk_free_min_mib", 1..=Self::MIB_MAX, 256),
             index_cache_bytes: table.mib("index_cache_mib", 1..=Self::MIB_MAX, 64),
+            keys: table.read("encryption", encryption::keys).unwrap_or_default(),
         };
         table.done();
         journal

@@ -32,6 +32,7 @@ pub mod retry;
 pub mod role;
 pub mod route;
 pub mod scheduler;
+pub mod sealing;
 pub mod secret;
 pub mod sign;
 pub mod source;

@@ -221,12 +221,18 @@ fn decode(encoded: &str) -> Result<Vec<u8>, SecretError> {
     BASE64.decode(encoded).map_err(|_| SecretError::NotBase64)
 }
 
+/// The bytes that base64 with padding stands for.
+pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text).ok()
+}
+
 /// In small letters.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// The bytes that hex stands for, in small or large letters.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let byte = |[high, low]: &[u8; 2]| Some(digit(high)? << 4 | digit(low)?);

@@ -26,6 +26,7 @@ mod query;
 pub mod record;
 pub mod refused;
 pub mod retention;
+pub mod seal;
 mod sled;
 
 use std::collections::BTreeMap;

@@ -283,7 +283,7 @@ impl Gateway {
         let intake = Arc::new(Intake::default());
         let folder = tempfile::tempdir().unwrap();
         let kept = refused::Limits { count_max: 100, bytes_max: 8 << 20 };
-        let refusals = Refusals::open(&folder.path().join("refused"), kept, 7).unwrap();
+        let refusals = Refusals::open(&folder.path().join("refused"), kept, Vec::new(), 7).unwrap();
         let limits = operations::Limits { bytes_max: 8 << 20, age_max: None };
         let noted = Operations::open(&folder.path().join("operations"), limits, Timestamp::from_millis(NOW));
         let operations = noted.unwrap().0;

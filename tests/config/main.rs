@@ -5,6 +5,7 @@
 mod dial;
 mod effective;
 mod egress;
+mod encryption;
 mod flow;
 mod listeners;
 mod retention;
@@ -24,6 +25,7 @@ use backstop::core::source::{Ack, DedupRule, Place};
 use proptest::prelude::*;
 
 const SHIPPED: &str = include_str!("../../gateway.toml");
+const JOURNAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A config that is right, for a mistake to be added to.
@@ -48,6 +50,7 @@ fn env(name: &str) -> Option<String> {
 fn read_file(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/etc/b/secret") => Ok(format!("{SECRET}\n")),
+        Some("/etc/b/journal.key") => Ok(format!("{JOURNAL_KEY}\n")),
         Some("/etc/b/bad") => Ok("planted-file-content\n".to_owned()),
         Some("/run/credentials/b/erp-token") => Ok("planted-credential\n".to_owned()),
         Some(path) if path.ends_with(".pem") || path.ends_with(".key") => dial::pem(path),
@@ -140,6 +143,7 @@ fn the_shipped_file_names_every_setting_there_is() {
         "[server]\nqqqqqq = 1",
         "[admin]\nqqqqqq = 1",
         "[journal]\nqqqqqq = 1",
+        "[journal]\nencryption = { keys = [\"file:journal.key\"], qqqqqq = 1 }",
         "[delivery]\nqqqqqq = 1",
         "[refusals]\nqqqqqq = 1",
         "[operations]\nqqqqqq = 1",
@@ -186,6 +190,7 @@ fn an_empty_file_is_all_defaults_and_a_warning() {
     assert_eq!(config.journal.ballast_bytes, 64 << 20);
     assert_eq!(config.journal.disk_free_min_bytes, 256 << 20);
     assert_eq!(config.journal.index_cache_bytes, 64 << 20);
+    assert_eq!(config.journal.keys, []);
     assert_eq!(config.delivery.in_flight_max, 1024);
     assert_eq!(config.delivery.active_max_per_endpoint, 1000);
     assert_eq!(config.delivery.ordered_max_per_endpoint, 20_000);

@@ -25,6 +25,7 @@ mod refused;
 mod restart;
 mod retained;
 mod room;
+mod sealed;
 mod secrets;
 mod shutdown;
 mod sink;

@@ -79,6 +79,7 @@ fn fill(dir: &Path) -> (Vec<EventId>, Vec<EventId>) {
         ballast_bytes: 1 << 20,
         disk_free_min_bytes: 1 << 20,
         index_cache_bytes: 16 << 20,
+        keys: Vec::new(),
         now,
     };
     let journal = EmbeddedJournal::open(&settings, &|_| ()).unwrap();

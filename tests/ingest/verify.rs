@@ -65,7 +65,7 @@ impl Keeper {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let limits = Keeping { count_max: 100, bytes_max: 16 << 20 };
-        Self { refusals: Refusals::open(dir.path(), limits, 1).unwrap(), _dir: dir }
+        Self { refusals: Refusals::open(dir.path(), limits, Vec::new(), 1).unwrap(), _dir: dir }
     }
 
     /// The only one there is, whole.

@@ -73,8 +73,12 @@ impl Bench for Embedded {
 /// Runs `test` on a fresh journal of each kind.
 fn on_each(test: fn(&mut dyn Bench)) {
     test(&mut Memory(MemoryJournal::default()));
-    let dir = tempfile::tempdir().unwrap();
-    test(&mut Embedded { journal: Some(support::open(dir.path())), dir });
+    let on_disk = || {
+        let dir = tempfile::tempdir().unwrap();
+        test(&mut Embedded { journal: Some(support::open(dir.path())), dir });
+    };
+    on_disk();
+    support::sealed(on_disk);
 }
 
 fn commit(bench: &dyn Bench, change: Change) -> Receipt {

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use backstop::core::name::Name;
 use backstop::core::replay::Replay;
 use backstop::core::retention::{Keep, Retention};
 use backstop::core::scheduler::{Active, Fresh};
+use backstop::core::sealing::SealingKey;
 use backstop::core::standing::{Pause, PauseCause, Standing};
 use backstop::core::timestamp::Timestamp;
 use backstop::journal::audit::Span;
@@ -36,7 +38,34 @@ pub fn at(millis_since_start: u64) -> Timestamp {
     Timestamp::from_millis(START_MS + millis_since_start)
 }
 
-/// Small segments, no ballast, no high-water mark.
+thread_local! {
+    /// How often this thread has asked for settings since it was told to seal.
+    static SEALING: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Runs `test` with journals that are sealed, with the other of two keys at every opening.
+pub fn sealed<T>(test: impl FnOnce() -> T) -> T {
+    SEALING.set(Some(0));
+    let tested = test();
+    SEALING.set(None);
+    tested
+}
+
+fn keys() -> Vec<SealingKey> {
+    let Some(times) = SEALING.get() else { return Vec::new() };
+    SEALING.set(Some(times + 1));
+    let mut keys = vec![key(1), key(2)];
+    keys.rotate_left(times % 2);
+    keys
+}
+
+/// A key that is not random at all.
+pub fn key(first: u8) -> SealingKey {
+    let hex: String = (0..32).map(|n| format!("{:02x}", first + n)).collect();
+    SealingKey::parse(&hex).unwrap()
+}
+
+/// Small segments, no ballast, no high-water mark; sealed if [`sealed`] says so.
 pub fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
@@ -44,6 +73,7 @@ pub fn settings(dir: &Path) -> Settings {
         ballast_bytes: 0,
         disk_free_min_bytes: 0,
         index_cache_bytes: 8 << 20,
+        keys: keys(),
         now: at(0),
     }
 }

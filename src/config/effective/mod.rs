@@ -1,7 +1,7 @@
 //! The effective config: everything that holds, written as the file would have to say it, without its secrets.
 //!
 //! Presets are resolved, defaults are there, variables and files are read. Whoever reads it back has the same
-//! config, but for what stands as `***`: secrets to sign and to verify with, the values of added headers, a proxy's name and
+//! config, but for what stands as `***`: secrets to sign, to verify and to seal with, the values of added headers, a proxy's name and
 //! password, and whatever follows the `?` of a URL. Every field of the config is named here by a pattern that
 //! leaves none out, so that a new one cannot be forgotten.
 
@@ -116,13 +116,15 @@ impl Admin {
 
 impl JournalConfig {
     fn write(&self, toml: &mut Toml) {
-        let Self { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes } = self;
+        let Self { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys } = self;
+        let redacted = texts(keys.iter().map(|_| REDACTED));
         toml.table("journal")
             .line("dir", text(dir.to_string_lossy()))
             .line("segment_mib", mib(*segment_bytes))
             .line("ballast_mib", mib(*ballast_bytes))
             .line("disk_free_min_mib", mib(*disk_free_min_bytes))
-            .line("index_cache_mib", mib(*index_cache_bytes));
+            .line("index_cache_mib", mib(*index_cache_bytes))
+            .maybe("encryption", (!keys.is_empty()).then(|| inline(vec![("keys", redacted)])));
     }
 }
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 use super::audit::{Audit, Span};
 use super::entry::{Entry, Slot};
 use super::ledger;
-use super::log::{Findings, Log, LogError, Position};
+use super::log::{Findings, Log, LogError, Position, Seals};
 use super::query::{self, SCAN_MAX};
 use super::record::Record;
 use super::retention::Sweep;
@@ -138,6 +138,12 @@ impl EmbeddedJournal {
             begin: self.inner.log.begin(),
             end: self.inner.log.end(),
         }
+    }
+
+    /// How much of the log is sealed with which key, and how much with none.
+    #[must_use]
+    pub fn seals(&self) -> Seals {
+        self.inner.log.seals()
     }
 
     /// Writes everything the overlay holds into the index: what tests and benches wait for.
@@ -519,7 +525,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (dir, now) = (folder.path().to_owned(), Timestamp::from_millis(1));
         let (segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (1 << 14, 0, 0, 1 << 20);
-        let settings = Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now };
+        let keys = Vec::new();
+        let settings =
+            Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now };
         let journal = EmbeddedJournal::open(&settings, &|_| ()).unwrap();
         let (source, endpoint) = (Name::new("flyflow").unwrap(), Name::new("crm").unwrap());
         let fingerprint = Fingerprint([7; 16]);

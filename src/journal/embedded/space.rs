@@ -163,8 +163,10 @@ mod tests {
     fn space(dir: &Path, ballast_bytes: u64, segment_bytes: u64) -> Space {
         let (dir, now) = (dir.to_owned(), Timestamp::ZERO);
         let disk = Arc::new(Folder::open(&dir).unwrap());
-        let (disk_free_min_bytes, index_cache_bytes) = (0, 0);
-        Space::new(disk, &Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now })
+        let (disk_free_min_bytes, index_cache_bytes, keys) = (0, 0, Vec::new());
+        let settings =
+            Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now };
+        Space::new(disk, &settings)
     }
 
     #[test]

@@ -20,12 +20,14 @@ use super::indexer::Indexer;
 use super::overlay::{ENTRIES_MAX, Overlay, Take};
 use super::space::Space;
 use super::{EmbeddedJournal, Findings, Inner, Position};
+use crate::core::sealing::{KeyId, SealingKey};
 use crate::core::timestamp::Timestamp;
 use crate::journal::JournalError;
 use crate::journal::disk::{self, Disk, Folder};
 use crate::journal::ledger;
-use crate::journal::log::{self, Log, LogError};
+use crate::journal::log::{self, Log, LogError, Seals};
 use crate::journal::record::{Opened, Record};
+use crate::journal::seal::Keyring;
 use crate::journal::sled::Index;
 
 pub(super) const INDEX: &str = "index";
@@ -58,6 +60,8 @@ pub struct Settings {
     pub disk_free_min_bytes: u64,
     /// Memory for the index's pages, in bytes.
     pub index_cache_bytes: u64,
+    /// What the log is sealed with: the first key seals, all open. None: it is not.
+    pub keys: Vec<SealingKey>,
     /// Now, for the log.
     pub now: Timestamp,
 }
@@ -85,8 +89,18 @@ pub struct OpenReport {
 pub struct Verified {
     /// Records, cut-off writes and damage.
     pub findings: Findings,
-    /// Events accepted; `None` if retention has cut the log, which then does not tell.
+    /// Events accepted; `None` if retention has cut the log, which then does not tell, or if a key is missing.
     pub accepted: Option<u64>,
+    /// What is sealed with which key.
+    pub seals: Seals,
+    /// Keys that are missing: of what is sealed with them it is known that it is undamaged, not what it says.
+    pub missing_keys: Vec<KeyId>,
+}
+
+impl Settings {
+    fn keyring(&self) -> Keyring {
+        Keyring::new(self.keys.clone(), "journal")
+    }
 }
 
 enum Attempted {
@@ -111,6 +125,7 @@ pub(super) fn open_on(
     progress: &dyn Fn(Progress),
 ) -> Result<EmbeddedJournal, JournalError> {
     let dir = &settings.dir;
+    log::check_keys(&**folder, &settings.keyring()).map_err(at(&dir.join(LOG)))?;
     let space = Space::new(Arc::clone(folder), settings);
     // sled writes when it opens, more the larger it is.
     space.make_room(OPEN_ROOM_BYTES + folder_bytes(&dir.join(INDEX)) / OPEN_ROOM_PART);
@@ -191,7 +206,8 @@ fn attempt(
     let total_bytes = (begin.0 + folder_bytes(&settings.dir.join(LOG))).saturating_sub(first.0);
     let mut known_torn: Vec<(Position, u64)> = Vec::new();
     let mut seen = 0u64;
-    let (log, mut findings) = Log::open(Arc::clone(folder), settings.segment_bytes, from, |place, payload| {
+    let (disk, keyring, segment_bytes) = (Arc::clone(folder), settings.keyring(), settings.segment_bytes);
+    let (log, mut findings) = Log::open(disk, keyring, segment_bytes, from, |place, payload| {
         seen += 1;
         if seen.is_multiple_of(1024) {
             progress(Progress { done_bytes: place.0.saturating_sub(first.0).min(total_bytes), total_bytes });
@@ -440,7 +456,8 @@ pub(super) fn verify(settings: &Settings) -> Result<Verified, JournalError> {
     let log = settings.dir.join(LOG);
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(&log).map_err(at(&log))?);
     let (mut accepted, mut known_torn, mut is_cut) = (0, Vec::new(), false);
-    let (_, mut findings) = Log::open(folder, settings.segment_bytes, Position::NONE, |place, payload| {
+    let (keyring, segment_bytes) = (settings.keyring().passing_over(), settings.segment_bytes);
+    let (log, mut findings) = Log::open(folder, keyring, segment_bytes, Position::NONE, |place, payload| {
         match read_record(place, payload)? {
             Record::Accepted(_) => accepted += 1,
             Record::Retained(_) => is_cut = true,
@@ -450,7 +467,10 @@ pub(super) fn verify(settings: &Settings) -> Result<Verified, JournalError> {
         Ok::<(), JournalError>(())
     })?;
     findings.damaged.retain(|gap| !known_torn.contains(gap));
-    Ok(Verified { findings, accepted: (!is_cut).then_some(accepted) })
+    let has = |key: &KeyId| settings.keys.iter().any(|known| known.id() == *key);
+    let missing_keys: Vec<KeyId> = findings.sealed.keys().filter(|key| !has(key)).copied().collect();
+    let accepted = (!is_cut && missing_keys.is_empty()).then_some(accepted);
+    Ok(Verified { findings, accepted, seals: log.seals(), missing_keys })
 }
 
 /// Withdraws the trust in the index: the next open builds it again.

@@ -5,15 +5,15 @@
 //!
 //! ```text
 //! segment   0  8 bytes  "BACKSTOP"
-//!           8  u32      format version (1)
+//!           8  u32      format version: 1, or 2 if its records are sealed
 //!          12  u32      length of the segment, in units of 8 bytes
 //!          16  u64      position of byte 0
-//!          24  u32      0
+//!          24  4 bytes  the id of the key that seals its records, or 0
 //!          28  u32      CRC32C of bytes 0..28
 //!          32  records, then zeros to the end
 //!
-//! record    0  u32      length of the payload, at least 1
-//!           4  u32      CRC32C of bytes 8..24 and the payload
+//! record    0  u32      length of the payload, at least 1; the highest bit says that it is sealed (see `seal`)
+//!           4  u32      CRC32C of bytes 8..24 and the payload; of a sealed record of bytes 0..4 before them
 //!           8  u64      the record's position: a stale or misplaced record cannot pass for one
 //!          16  u64      position of the first record of its group
 //!          24  payload, then zeros to a multiple of 8
@@ -24,6 +24,10 @@
 //! group or behind it, and damage if they lie before it. Either way every whole record is kept: a record
 //! is lost only if its own bytes are. Segments follow each other without a hole: what is missing of one, or
 //! between two, is damage too.
+//!
+//! With another key than before, or with one for the first time, writing goes on in a new segment: so a log's keys
+//! are known by its headers, and one that lacks a key is not opened. A record that is whole and does not open with
+//! its key is damage, and stays where it is.
 //!
 //! Opening writes the last group again, zeros over what a cut-off write left behind it, and syncs: whole
 //! records may have been seen in memory only, by a process that died before its sync or whose sync failed.
@@ -44,7 +48,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
+use super::seal::{CannotSeal, Keyring, Unopened, key_of};
+use crate::core::sealing::KeyId;
 pub(crate) use scan::Found;
+use scan::{Frame, Scanned};
 use segment::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Segment};
 
 /// A place in the log, in bytes since its beginning.
@@ -59,6 +66,7 @@ pub const PAYLOAD_MAX_BYTES: usize = 256 << 20;
 /// The log, open for appending.
 pub struct Log {
     disk: Arc<dyn Disk>,
+    keyring: Keyring,
     segment_bytes: u64,
     segments: RwLock<BTreeMap<u64, Segment>>,
     writer: Mutex<Writer>,
@@ -102,6 +110,20 @@ pub struct Findings {
     pub torn: Vec<(Position, u64)>,
     /// Bytes elsewhere that are no record: damage. What stood there is lost.
     pub damaged: Vec<(Position, u64)>,
+    /// How many of the records are sealed, by key.
+    pub sealed: BTreeMap<KeyId, u64>,
+}
+
+/// How much of a log is sealed with which key, and how much with none.
+pub type Seals = BTreeMap<Option<KeyId>, Extent>;
+
+/// A part of a log by the segments it takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Segments.
+    pub segments: u64,
+    /// Their bytes on disk.
+    pub bytes: u64,
 }
 
 impl Position {
@@ -112,55 +134,50 @@ impl Position {
 impl Log {
     /// Opens the log and hands every whole record from `from` on to `visit`, in order.
     ///
+    /// A log that needs a key which `keyring` has not is not opened, unless that passes over what it cannot open.
     /// `from` must be the position of a record or the end of one, as seen before; [`Position::NONE`] is the beginning.
     /// If [`Log::end`] is less afterwards, the log has lost what stood before `from`.
     pub fn open<E: From<io::Error>>(
         disk: Arc<dyn Disk>,
+        keyring: Keyring,
         segment_bytes: u64,
         from: Position,
         mut visit: impl FnMut(Position, Bytes) -> Result<(), E>,
     ) -> Result<(Self, Findings), E> {
-        let mut segments = BTreeMap::new();
-        for name in disk.list()? {
-            if let Some(base) = segment::base_of_name(&name) {
-                segments.insert(base, Segment::open(&*disk, base)?);
-            }
-        }
-        let mut records = 0;
+        let mut segments = open_segments(&*disk)?;
+        check(&segments, &keyring)?;
+        let mut findings = Findings::default();
         let (mut last_group, mut end) = (0, 0);
         let mut gaps = Vec::new();
         // The segment that `from` lies in is read whole: what stands before tells where the log ends.
         let first = segments.range(..from.0).next_back().map_or(0, |(base, _)| *base);
         for segment in segments.range(first..).map(|(_, segment)| segment) {
-            for found in segment.scan()? {
-                match found {
-                    Found::Record { position, group, payload } => {
-                        last_group = group;
-                        end = scan::after(position, payload.len());
-                        if position >= from.0 {
-                            records += 1;
-                            visit(Position(position), payload)?;
-                        }
-                    }
-                    Found::Gap { position, len } => gaps.push((Position(position), len)),
+            let Scanned { frames, gaps: found } = segment.scan()?;
+            gaps.extend(found.into_iter().map(|(position, len)| (Position(position), len)));
+            for frame in frames {
+                (last_group, end) = (frame.group, frame.end());
+                if frame.position >= from.0
+                    && let Some(payload) = findings.take(&frame, &keyring)?
+                {
+                    visit(Position(frame.position), payload)?;
                 }
             }
         }
         let used_end = gaps.last().map_or(0, |(position, len)| position.0 + len);
         gaps.retain(|(position, len)| position.0 + len > from.0);
         let current = Self::last_segment(&mut segments, &*disk)?;
-        let (torn, mut damaged): (Vec<_>, Vec<_>) =
-            gaps.into_iter().partition(|(position, _)| position.0 >= last_group);
-        damaged.extend(holes(&segments, last_group));
-        damaged.sort_unstable();
-        let findings = Findings { records, torn, damaged };
+        let (torn, damaged): (Vec<_>, Vec<_>) = gaps.into_iter().partition(|(position, _)| position.0 >= last_group);
+        findings.torn = torn;
+        findings.damaged.extend(damaged.into_iter().chain(holes(&segments, last_group)));
+        findings.damaged.sort_unstable();
         let end = current.as_ref().map_or(0, |segment| end.max(segment.base + SEGMENT_HEADER_BYTES));
         if let Some(segment) = &current {
             segment.secure(last_group, end, used_end)?;
         }
         let segment_bytes = segment_bytes.min(SEGMENT_MAX_BYTES);
         let writer = Writer { current, end, buffer: Vec::new(), failed: None };
-        Ok((Self { disk, segment_bytes, segments: RwLock::new(segments), writer: Mutex::new(writer) }, findings))
+        let (segments, writer) = (RwLock::new(segments), Mutex::new(writer));
+        Ok((Self { disk, keyring, segment_bytes, segments, writer }, findings))
     }
 
     /// The segment to go on writing in. One whose creation a crash cut short holds nothing and is removed.
@@ -197,12 +214,13 @@ impl Log {
         }
         let mut payloads = std::mem::take(&mut writer.buffer);
         payloads.clear();
-        let mut group = segment::GroupBuffer::new(payloads);
+        let cannot_seal = |CannotSeal| LogError::Failed("a group cannot be sealed".to_owned());
+        let mut group = segment::GroupBuffer::new(payloads, self.keyring.group().map_err(cannot_seal)?);
         for item in items {
             group.push(|out| encode(item, out));
         }
         let segment = self.segment_for(&mut writer, group.len())?;
-        let places = group.seal(writer.end);
+        let places = group.place_at(writer.end).map_err(cannot_seal)?;
         let offset = writer.end - segment.base;
         let written = segment.file.write(group.bytes(), offset).and_then(|()| segment.file.sync());
         if let Err(error) = written {
@@ -215,10 +233,11 @@ impl Log {
         Ok(places)
     }
 
-    /// The segment that has room for `len` bytes at the writer's end, made if need be.
+    /// The segment that has room for `len` bytes at the writer's end, sealed as they are; made if need be.
     fn segment_for(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
-        let has_room = |current: &&Segment| writer.end + len <= current.held_end();
-        if let Some(current) = writer.current.as_ref().filter(has_room) {
+        let sealing = self.keyring.sealing();
+        let is_fit = |current: &&Segment| writer.end + len <= current.held_end() && current.key == sealing;
+        if let Some(current) = writer.current.as_ref().filter(is_fit) {
             return Ok(current.clone());
         }
         self.begin_segment(writer, len)
@@ -228,7 +247,7 @@ impl Log {
     fn begin_segment(&self, writer: &mut Writer, len: u64) -> Result<Segment, LogError> {
         let base = writer.current.as_ref().map_or(0, Segment::end);
         let room = self.segment_bytes.max(len + SEGMENT_HEADER_BYTES);
-        let made = Segment::create(&*self.disk, base, room.next_multiple_of(8));
+        let made = Segment::create(&*self.disk, base, room.next_multiple_of(8), self.keyring.sealing());
         let segment = made.map_err(|error| {
             let why = format!("no room for segment {}: {error}", segment::name_of_base(base));
             if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
@@ -249,12 +268,28 @@ impl Log {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
             segments.range(..=position.0).next_back().map(|(_, segment)| segment.clone())
         };
-        match segment {
+        let frame = match segment {
             Some(segment) if position.0.saturating_add(RECORD_HEADER_BYTES as u64) <= segment.held_end() => {
-                segment.read_record(position.0)
+                segment.read_record(position.0)?
             }
-            _ => Ok(None),
-        }
+            _ => None,
+        };
+        Ok(match frame.map(|frame| frame.found(&self.keyring)).transpose()? {
+            Some(Found::Record { payload, .. }) => Some(payload),
+            Some(Found::Gap { .. }) | None => None,
+        })
+    }
+
+    /// How much of the log is sealed with which key, and how much with none.
+    #[must_use]
+    pub fn seals(&self) -> Seals {
+        seals(&self.segments.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the next record may stand in the segment of the last one, as far as keys go.
+    #[must_use]
+    pub fn keeps_key(&self) -> bool {
+        self.writer().current.as_ref().is_none_or(|current| current.key == self.keyring.sealing())
     }
 
     /// Where the segment that holds `at` ends and the next begins, or how far it has come if it is still written to;
@@ -293,7 +328,7 @@ impl Log {
         let Some(segment) = segment else { return Ok(Part { next: from, ..Part::default() }) };
         // Nothing stands behind the last group of the segment that is written to.
         let end = self.end().0.clamp(segment.base, segment.held_end());
-        walk::part(&segment, from.0, (end, bytes), next_base)
+        walk::part(&segment, &self.keyring, from.0, (end, bytes), next_base)
     }
 
     /// Removes the segments that end at or before `to`, oldest first, but never the last; the bytes given back.
@@ -327,6 +362,58 @@ impl Log {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Findings {
+    /// What a record says, noted as read; `None` if it does not open.
+    fn take(&mut self, frame: &Frame, keyring: &Keyring) -> io::Result<Option<Bytes>> {
+        let opened = match frame.opened(keyring) {
+            Ok(payload) => Some(payload),
+            Err(Unopened::NoKey(_)) if keyring.passes_over() => None,
+            Err(Unopened::NoKey(key)) => return Err(frame.lacks(key)),
+            Err(Unopened::Forged) => {
+                self.damaged.push((Position(frame.position), frame.end() - frame.position));
+                return Ok(None);
+            }
+        };
+        self.records += 1;
+        if let Some(key) = key_of(&frame.payload).filter(|_| frame.is_sealed) {
+            *self.sealed.entry(key).or_default() += 1;
+        }
+        Ok(opened)
+    }
+}
+
+fn open_segments(disk: &dyn Disk) -> io::Result<BTreeMap<u64, Segment>> {
+    let bases = disk.list()?.into_iter().filter_map(|name| segment::base_of_name(&name));
+    bases.map(|base| Ok((base, Segment::open(disk, base)?))).collect()
+}
+
+/// Refuses a log that needs a key which is not there, before anything of it is read or written.
+pub(crate) fn check_keys(disk: &dyn Disk, keyring: &Keyring) -> io::Result<()> {
+    check(&open_segments(disk)?, keyring)
+}
+
+fn check(segments: &BTreeMap<u64, Segment>, keyring: &Keyring) -> io::Result<()> {
+    let lacks = |segment: &&Segment| segment.key.is_some_and(|key| !keyring.has(key));
+    let Some(first) = segments.values().find(lacks).filter(|_| !keyring.passes_over()) else { return Ok(()) };
+    let count = segments.values().filter(|segment| segment.key == first.key).count();
+    let (total, name) = (segments.len(), segment::name_of_base(first.base));
+    let key = first.key.map(|key| key.to_string()).unwrap_or_default();
+    let why = format!(
+        "it needs the key {key}, which is not here (segments sealed with it: {count} of {total}, the first is {name}); \
+         add the key to `encryption.keys` under [journal], behind the one that is to seal"
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
+fn seals(segments: &BTreeMap<u64, Segment>) -> Seals {
+    let mut seals = Seals::new();
+    for segment in segments.values() {
+        let extent = seals.entry(segment.key).or_default();
+        (extent.segments, extent.bytes) = (extent.segments + 1, extent.bytes + segment.held);
+    }
+    seals
 }
 
 /// Where the oldest of the segments with these names begins.

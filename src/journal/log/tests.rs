@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::*;
 use crate::journal::disk::Folder;
+use crate::journal::seal::Keyring;
 
 fn open(dir: &Path, segment_bytes: u64) -> (Log, Findings, Vec<(Position, Bytes)>) {
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(dir).unwrap());
     let mut seen = Vec::new();
-    let opened = Log::open::<io::Error>(folder, segment_bytes, Position::NONE, |place, payload| {
+    let opened = Log::open::<io::Error>(folder, Keyring::none(), segment_bytes, Position::NONE, |place, payload| {
         seen.push((place, payload));
         Ok(())
     });
@@ -125,12 +126,12 @@ fn a_newer_versions_segment_is_refused_and_left_as_it_is() {
     drop(log);
     let file = dir.path().join(format!("{:020}.log", 0));
     let mut bytes = std::fs::read(&file).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..28]).to_le_bytes();
     bytes[28..32].copy_from_slice(&crc);
     std::fs::write(&file, &bytes).unwrap();
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(dir.path()).unwrap());
-    let refused = Log::open::<io::Error>(folder, 256, Position::NONE, |_, _| Ok(())).err().unwrap();
+    let refused = Log::open::<io::Error>(folder, Keyring::none(), 256, Position::NONE, |_, _| Ok(())).err().unwrap();
     assert!(refused.to_string().contains("newer version"), "{refused}");
     assert!(std::fs::read(&file).unwrap() == bytes);
 }

@@ -7,9 +7,10 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::scan::{Found, after, parse_header, record_at};
+use super::scan::{Found, Frame, frame_at, parse_header};
 use super::segment::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Segment};
 use super::{Log, Part, Position};
+use crate::journal::seal::Keyring;
 
 /// Most bytes read at a time.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -27,7 +28,7 @@ impl Log {
         let mut bases = segments.keys().skip(1);
         for segment in segments.values() {
             let held_to = segment.held_end().min(end.0);
-            walk_segment(segment, held_to, &mut visit)?;
+            walk_segment(segment, &self.keyring, held_to, &mut visit)?;
             // What is missing of this segment, or between it and the next.
             let next = bases.next().copied().unwrap_or(segment.end()).min(end.0);
             if let Some(len) = next.checked_sub(held_to).filter(|len| *len > 0) {
@@ -40,7 +41,13 @@ impl Log {
 
 /// What stands in a segment from `from` on, whose last record ends before `end`: at least `bytes` of it, if there
 /// is so much, and whole records. `next_base` is where the next segment begins.
-pub(super) fn part(segment: &Segment, from: u64, (end, bytes): (u64, u64), next_base: Option<u64>) -> io::Result<Part> {
+pub(super) fn part(
+    segment: &Segment,
+    keyring: &Keyring,
+    from: u64,
+    (end, bytes): (u64, u64),
+    next_base: Option<u64>,
+) -> io::Result<Part> {
     let mut part = Part::default();
     let mut position = from.max(segment.base + SEGMENT_HEADER_BYTES);
     let mut window = Window { bytes: Bytes::new(), start: position, ahead: bytes.min(WINDOW_BYTES) };
@@ -52,11 +59,13 @@ pub(super) fn part(segment: &Segment, from: u64, (end, bytes): (u64, u64), next_
                 gap.get_or_insert(Blank::at(position)).reach(&window, position);
                 position += 8;
             }
-            Some((_, payload)) => {
+            Some(frame) => {
                 part.gaps.extend(gap.take().map(|gap| gap.up_to(position)));
-                let next = after(position, payload.len());
-                part.records.push((Position(position), payload));
-                position = next;
+                match frame.found(keyring)? {
+                    Found::Record { position, payload } => part.records.push((Position(position), payload)),
+                    Found::Gap { position, len } => part.gaps.push((Position(position), len)),
+                }
+                position = frame.end();
             }
         }
     }
@@ -107,6 +116,7 @@ impl Blank {
 
 fn walk_segment<E: From<io::Error>>(
     segment: &Segment,
+    keyring: &Keyring,
     end: u64,
     visit: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -114,7 +124,7 @@ fn walk_segment<E: From<io::Error>>(
     let mut window = Window { bytes: Bytes::new(), start: position, ahead: WINDOW_BYTES };
     let mut gap: Option<Blank> = None;
     while position < end {
-        let Some((group, payload)) = window.record(segment, position, end)? else {
+        let Some(frame) = window.record(segment, position, end)? else {
             gap.get_or_insert(Blank::at(position)).reach(&window, position);
             position += 8;
             continue;
@@ -122,9 +132,8 @@ fn walk_segment<E: From<io::Error>>(
         if let Some((position, len)) = gap.take().map(|gap| gap.up_to(position)) {
             visit(Found::Gap { position: position.0, len })?;
         }
-        let next = after(position, payload.len());
-        visit(Found::Record { position, group, payload })?;
-        position = next;
+        visit(frame.found(keyring)?)?;
+        position = frame.end();
     }
     match gap.and_then(Blank::used) {
         Some((position, len)) => visit(Found::Gap { position: position.0, len }),
@@ -142,14 +151,14 @@ struct Window {
 
 impl Window {
     /// The record at `position`, if a whole one stands there.
-    fn record(&mut self, segment: &Segment, position: u64, end: u64) -> io::Result<Option<(u64, Bytes)>> {
+    fn record(&mut self, segment: &Segment, position: u64, end: u64) -> io::Result<Option<Frame>> {
         self.reach(segment, position, RECORD_HEADER_BYTES as u64, end)?;
         let Some(header) = self.bytes.get(self.offset(position)..).and_then(|bytes| parse_header(bytes, position))
         else {
             return Ok(None);
         };
         self.reach(segment, position, (RECORD_HEADER_BYTES + header.len) as u64, end)?;
-        Ok(record_at(&self.bytes, self.offset(position), position))
+        Ok(frame_at(&self.bytes, self.offset(position), position))
     }
 
     /// Makes sure that `len` bytes from `position` are here, as far as there are that many before `end`.

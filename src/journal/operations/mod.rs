@@ -7,7 +7,7 @@
 //!
 //! It is a [`Log`] of its own, so what is said there of torn writes and damage goes here. The oldest segments go when
 //! there are more bytes than allowed, or when all in them is too old. In memory is where each operation stands and
-//! what it came to. Absent: who may do what, and what is told of it, which are the admin API's.
+//! what it came to. It holds no body and no header, so it is not sealed. Absent: who may do what, and what is told of it, which are the admin API's.
 
 mod record;
 
@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::JournalError;
 use super::disk::{Disk, Folder};
 use super::log::{Findings, Log, LogError, Position};
+use super::seal::Keyring;
 use crate::core::operation::{Ending, Operation, OperationId, Outcome};
 use crate::core::timestamp::Timestamp;
 use record::Record;
@@ -117,14 +118,14 @@ impl Operations {
     /// The same, on any disk.
     pub(crate) fn over(disk: Arc<dyn Disk>, limits: Limits, now: Timestamp) -> std::io::Result<(Self, Findings)> {
         let mut known = BTreeMap::new();
-        let opened =
-            Log::open::<std::io::Error>(disk, limits.bytes_max / SEGMENTS, Position::NONE, |place, payload| {
-                // What another version wrote is not understood, and is no loss.
-                if let Some(record) = Record::decode(payload) {
-                    note(&mut known, place, &record);
-                }
-                Ok(())
-            });
+        let (keyring, segment_bytes) = (Keyring::none(), limits.bytes_max / SEGMENTS);
+        let opened = Log::open::<std::io::Error>(disk, keyring, segment_bytes, Position::NONE, |place, payload| {
+            // What another version wrote is not understood, and is no loss.
+            if let Some(record) = Record::decode(payload) {
+                note(&mut known, place, &record);
+            }
+            Ok(())
+        });
         let (log, findings) = opened?;
         let operations = Self { log, limits, known: Mutex::new(known) };
         operations.give_up_old(now)?;

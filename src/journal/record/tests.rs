@@ -13,8 +13,10 @@ use crate::core::filter::{Filter, Pick};
 use crate::core::id::EventId;
 use crate::core::rate::Rate;
 use crate::core::replay::{Freeze, Hold, ReplayState, Request, Terms};
+use crate::core::sealing::SealingKey;
 use crate::journal::disk::{Disk, Folder};
 use crate::journal::log::Log;
+use crate::journal::seal::Keyring;
 
 /// A log of every kind of record, as version 0.1.0 wrote it. It is never written again: if this file's
 /// test fails, journals that are out there cannot be read any more.
@@ -25,6 +27,8 @@ const GOLDEN_ATTEMPTS: &[u8] = include_bytes!("../../../tests/golden/attempts-2.
 const GOLDEN_TERMS: &[u8] = include_bytes!("../../../tests/golden/replays-2.log");
 /// The same as it is written now: replays by version 3, with who asked for them.
 const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/replays-3.log");
+/// The same, sealed with the key 00 01 … 1f.
+const GOLDEN_SEALED: &[u8] = include_bytes!("../../../tests/golden/sealed-1.log");
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -242,13 +246,19 @@ fn encode(record: &Record) -> Vec<u8> {
     bytes
 }
 
-fn open(dir: &Path) -> (Log, Vec<Record>) {
+fn open(dir: &Path, keys: &[SealingKey]) -> (Log, Vec<Record>) {
     let folder: Arc<dyn Disk> = Arc::new(Folder::open(dir).unwrap());
     let mut records = Vec::new();
-    let (log, findings) = Log::open::<std::io::Error>(folder, 4096, Position::NONE, |_, payload| {
-        records.push(Record::decode(payload).unwrap());
-        Ok(())
-    })
+    let (log, findings) = Log::open::<std::io::Error>(
+        folder,
+        Keyring::new(keys.to_vec(), "journal"),
+        4096,
+        Position::NONE,
+        |_, payload| {
+            records.push(Record::decode(payload).unwrap());
+            Ok(())
+        },
+    )
     .unwrap();
     assert_eq!((findings.torn, findings.damaged), (vec![], vec![]));
     (log, records)
@@ -287,11 +297,11 @@ fn an_attempt_with_an_unknown_flag_is_not_read() {
 }
 
 /// Opens a log of these bytes: `expected` stands in it, and opening changes nothing.
-fn assert_reads(bytes: &[u8], expected: &[Record]) {
+fn assert_reads(bytes: &[u8], keys: &[SealingKey], expected: &[Record]) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("00000000000000000000.log");
     std::fs::write(&file, bytes).unwrap();
-    let (log, records) = open(dir.path());
+    let (log, records) = open(dir.path(), keys);
     assert_eq!(records, expected);
     drop(log);
     assert!(std::fs::read(&file).unwrap() == bytes, "opening changes nothing of a whole log");
@@ -299,19 +309,34 @@ fn assert_reads(bytes: &[u8], expected: &[Record]) {
 
 #[test]
 fn what_was_written_before_reads_back() {
-    assert_reads(GOLDEN_FIRST, &first_samples());
-    assert_reads(GOLDEN_ATTEMPTS, &second_samples());
-    assert_reads(GOLDEN_TERMS, &third_samples());
+    assert_reads(GOLDEN_FIRST, &[], &first_samples());
+    assert_reads(GOLDEN_ATTEMPTS, &[], &second_samples());
+    assert_reads(GOLDEN_TERMS, &[], &third_samples());
 }
 
 #[test]
 fn what_is_written_now_reads_back_and_is_written_the_same() {
-    assert_reads(GOLDEN, &samples());
+    assert_reads(GOLDEN, &[], &samples());
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(dir.path());
+    let (log, _) = open(dir.path(), &[]);
     log.append(&samples(), Record::encode).unwrap();
     let written = std::fs::read(dir.path().join("00000000000000000000.log")).unwrap();
     assert!(written == GOLDEN, "today's code writes other bytes");
+}
+
+/// No two sealed logs have the same bytes; they have the same lengths.
+#[test]
+fn what_was_sealed_before_reads_back_and_is_sealed_the_same_way() {
+    let key = SealingKey::parse("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f").unwrap();
+    let keys = [key];
+    assert_reads(GOLDEN_SEALED, &keys, &samples());
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path(), &keys);
+    log.append(&samples(), Record::encode).unwrap();
+    let written = std::fs::read(dir.path().join("00000000000000000000.log")).unwrap();
+    let used = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).unwrap() / 8;
+    assert_eq!((&written[..32], used(&written)), (&GOLDEN_SEALED[..32], used(GOLDEN_SEALED)));
+    assert!(written != GOLDEN_SEALED);
 }
 
 fn any_name() -> impl Strategy<Value = Name> {

@@ -14,10 +14,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::JournalError;
-use super::log::LogError;
+use super::log::{LogError, Seals};
 use crate::core::id::{EventId, RefusalId};
 use crate::core::name::Name;
 use crate::core::refused::{Refused, Why};
+use crate::core::sealing::SealingKey;
 use crate::core::timestamp::Timestamp;
 use store::Store;
 
@@ -101,12 +102,14 @@ impl Wanted {
 
 impl Refusals {
     /// Opens what is in `dir`, made if missing; with a count of 0 nothing is kept, and what is there is left alone.
-    pub fn open(dir: &Path, limits: Limits, seed: u64) -> Result<Self, JournalError> {
+    ///
+    /// The first of `keys` seals, all open; what needs another is passed over.
+    pub fn open(dir: &Path, limits: Limits, keys: Vec<SealingKey>, seed: u64) -> Result<Self, JournalError> {
         if limits.count_max == 0 {
             return Ok(Self::default());
         }
         let failed = |error| JournalError::Open(format!("{}: {error}", dir.display()));
-        let store = Arc::new(Mutex::new(Store::open(dir, limits, seed).map_err(failed)?));
+        let store = Arc::new(Mutex::new(Store::open(dir, limits, keys, seed).map_err(failed)?));
         let (queue, errands) = sync_channel(QUEUE_MAX);
         let (waiting_bytes, lost) = (Arc::default(), Arc::default());
         let desk = Desk { queue, waiting_bytes, lost, store };
@@ -138,6 +141,12 @@ impl Refusals {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.desk.as_ref().map_or(0, |desk| desk.lost.load(Ordering::Relaxed))
+    }
+
+    /// How much is sealed with which key, and how much with none.
+    #[must_use]
+    pub fn seals(&self) -> Seals {
+        self.desk.as_ref().map(|desk| desk.store().seals()).unwrap_or_default()
     }
 
     /// How many are kept.

@@ -5,8 +5,8 @@
 //! <dir>/00000000000000000002/   …
 //! ```
 //!
-//! Nothing is synced: what a power cut takes was promised to nobody. What is damaged is skipped. In memory are
-//! the heads, without headers and bodies, bounded by their count.
+//! Nothing is synced: what a power cut takes was promised to nobody. What is damaged is skipped, and what is sealed
+//! with a key that is not here is not listed while that is so. In memory are the heads, without headers and bodies, bounded by their count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -19,8 +19,10 @@ use super::record::Record;
 use super::{Kept, Limits, Wanted};
 use crate::core::id::{EventId, IdSource, RefusalId};
 use crate::core::refused::Refused;
+use crate::core::sealing::SealingKey;
 use crate::journal::disk::{Disk, DiskFile, Folder};
-use crate::journal::log::{Log, LogError, Position};
+use crate::journal::log::{Log, LogError, Position, Seals};
+use crate::journal::seal::Keyring;
 
 /// How many logs there are at most.
 const PARTS: u64 = 8;
@@ -30,6 +32,7 @@ const FRAME_BYTES: u64 = 4096;
 pub(super) struct Store {
     dir: PathBuf,
     limits: Limits,
+    keys: Vec<SealingKey>,
     /// Oldest first, each with the number it is named by.
     parts: VecDeque<(u64, Log)>,
     heads: BTreeMap<RefusalId, Head>,
@@ -45,14 +48,14 @@ struct Head {
 }
 
 impl Store {
-    pub(super) fn open(dir: &Path, limits: Limits, seed: u64) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, limits: Limits, keys: Vec<SealingKey>, seed: u64) -> io::Result<Self> {
         Folder::open(dir)?;
         let mut numbers: Vec<u64> =
             std::fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
         numbers.sort_unstable();
         let rng = fastrand::Rng::with_seed(seed);
         let (parts, heads, ids) = (VecDeque::new(), BTreeMap::new(), IdSource::default());
-        let mut store = Self { dir: dir.to_owned(), limits, parts, heads, ids, rng };
+        let mut store = Self { dir: dir.to_owned(), limits, keys, parts, heads, ids, rng };
         for number in numbers {
             store.open_part(number)?;
         }
@@ -66,8 +69,9 @@ impl Store {
 
     fn open_part(&mut self, number: u64) -> io::Result<()> {
         let folder: Arc<dyn Disk> = Arc::new(Unsynced(Folder::open(&self.folder(number))?));
+        let keyring = Keyring::new(self.keys.clone(), "refused").passing_over();
         let part_bytes = self.part_bytes();
-        let opened = Log::open::<io::Error>(folder, part_bytes, Position::NONE, |place, payload| {
+        let opened = Log::open::<io::Error>(folder, keyring, part_bytes, Position::NONE, |place, payload| {
             // What another version wrote is not understood, and is no loss.
             if let Some(record) = Record::decode(payload) {
                 self.note(number, place, record);
@@ -113,7 +117,7 @@ impl Store {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         let room = self.part_bytes();
-        let fits = |(_, log): &(u64, Log)| log.end().0 + bytes.len() as u64 + FRAME_BYTES <= room;
+        let fits = |(_, log): &(u64, Log)| log.keeps_key() && log.end().0 + bytes.len() as u64 + FRAME_BYTES <= room;
         if !self.parts.back().is_some_and(fits) {
             self.begin_part()?;
         }
@@ -171,6 +175,16 @@ impl Store {
         let more = heads.any(|head| wanted.fits(&head.kept));
         let next = items.last().map(|last| last.id).filter(|_| more);
         (items, next)
+    }
+
+    /// How much is sealed with which key, and how much with none.
+    pub(super) fn seals(&self) -> Seals {
+        let mut seals = Seals::new();
+        for (key, extent) in self.parts.iter().flat_map(|(_, log)| log.seals()) {
+            let sum = seals.entry(key).or_default();
+            (sum.segments, sum.bytes) = (sum.segments + extent.segments, sum.bytes + extent.bytes);
+        }
+        seals
     }
 
     pub(super) fn len(&self) -> usize {

@@ -26,7 +26,7 @@ fn refused(n: u64, body: usize) -> Refused {
 }
 
 fn open(dir: &Path, count_max: usize) -> Refusals {
-    Refusals::open(dir, Limits { count_max, bytes_max: 8 << 20 }, 1).unwrap()
+    Refusals::open(dir, Limits { count_max, bytes_max: 8 << 20 }, Vec::new(), 1).unwrap()
 }
 
 fn all(refusals: &Refusals) -> Vec<Kept> {

@@ -29,7 +29,8 @@ fn id(n: u64) -> EventId {
 fn open(dir: &Path) -> EmbeddedJournal {
     let (dir, now) = (dir.to_owned(), at(0));
     let (segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (1 << 14, 0, 0, 1 << 20);
-    let settings = Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, now };
+    let keys = Vec::new();
+    let settings = Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now };
     EmbeddedJournal::open(&settings, &|_| ()).unwrap()
 }
 
