@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use backstop::core::event::{Dedup, Draft, Fingerprint, Header};
 use backstop::core::name::Name;
+use backstop::core::sealing::SealingKey;
 use backstop::core::timestamp::Timestamp;
 use backstop::engine::{Clock as _, SystemClock};
 use backstop::journal::embedded::Settings;
@@ -22,6 +23,13 @@ pub(crate) fn wall() -> Timestamp {
     SystemClock.now()
 }
 
+/// The key that the journal is sealed with if `BACKSTOP_BENCH_SEALED` is set.
+fn keys() -> Vec<SealingKey> {
+    let hex: String = (0..32).map(|n| format!("{n:02x}")).collect();
+    let key = std::env::var_os("BACKSTOP_BENCH_SEALED").map(|_| SealingKey::parse(&hex).expect("a key"));
+    key.into_iter().collect()
+}
+
 pub(crate) fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
@@ -29,7 +37,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         ballast_bytes: 0,
         disk_free_min_bytes: 0,
         index_cache_bytes: 64 << 20,
-        keys: Vec::new(),
+        keys: keys(),
         now: wall(),
     }
 }
