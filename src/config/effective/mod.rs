@@ -1,9 +1,9 @@
 //! The effective config: everything that holds, written as the file would have to say it, without its secrets.
 //!
 //! Presets are resolved, defaults are there, variables and files are read. Whoever reads it back has the same
-//! config, but for what stands as `***`: secrets to sign, to verify and to seal with, the values of added headers, a proxy's name and
-//! password, and whatever follows the `?` of a URL. Every field of the config is named here by a pattern that
-//! leaves none out, so that a new one cannot be forgotten.
+//! config, but for what stands as `***`: secrets to sign, to verify and to seal with, the values of added headers,
+//! a proxy's name and password, and whatever follows the `?` of a URL. Every field of the config is named here by a
+//! pattern that leaves none out, so that a new one cannot be forgotten.
 
 mod endpoints;
 mod sources;

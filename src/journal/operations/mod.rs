@@ -7,7 +7,8 @@
 //!
 //! It is a [`Log`] of its own, so what is said there of torn writes and damage goes here. The oldest segments go when
 //! there are more bytes than allowed, or when all in them is too old. In memory is where each operation stands and
-//! what it came to. It holds no body and no header, so it is not sealed. Absent: who may do what, and what is told of it, which are the admin API's.
+//! what it came to. It holds no body and no header, so it is not sealed. Absent: who may do what, and what is told of
+//! it, which are the admin API's.
 
 mod record;
 

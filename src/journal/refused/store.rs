@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Nothing is synced: what a power cut takes was promised to nobody. What is damaged is skipped, and what is sealed
-//! with a key that is not here is not listed while that is so. In memory are the heads, without headers and bodies, bounded by their count.
+//! with a key that is not here is not listed while that is so. In memory are the heads, without headers and bodies,
+//! bounded by their count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
