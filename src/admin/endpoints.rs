@@ -14,6 +14,7 @@ use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
 use crate::core::scheduler::LaneView;
 use crate::core::standing::Standing;
+use crate::engine::Engine;
 use crate::journal::Tally;
 
 /// What is known of an endpoint: by the config, the journal and the scheduler.
@@ -73,11 +74,8 @@ async fn resume(name: String, state: AdminState) -> Answer {
 async fn test(name: String, state: AdminState) -> Answer {
     let endpoint = configured(&name, &state)?;
     let engine = state.engine.clone();
-    let sending = tokio::spawn(async move { engine.test(&endpoint).await });
-    let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
-    let id = sending.await.map_err(bug)?.map_err(|why| Problem::unavailable(why.to_string()))?;
-    let endpoint = name;
-    let deliveries = vec![wire::MadeDelivery { id: id.delivery(0).to_string(), endpoint }];
+    let id = see_through(async move { engine.test(&endpoint).await }).await?;
+    let deliveries = vec![wire::MadeDelivery { id: id.delivery(0).to_string(), endpoint: name }];
     Ok(json(StatusCode::ACCEPTED, &wire::Made { deliveries }))
 }
 
@@ -91,22 +89,31 @@ fn configured(name: &str, state: &AdminState) -> Result<Name, Problem> {
 pub(super) async fn known(state: &AdminState) -> Result<BTreeMap<Name, Known>, Problem> {
     let read = state.engine.read(|journal| Ok((journal.counters().endpoints, journal.standings())));
     let (tallies, standings) = read.await?;
+    Ok(all(&state.engine, tallies, standings).await)
+}
+
+/// Every endpoint, by name, of which the journal says this.
+pub(super) async fn all(
+    engine: &Engine,
+    tallies: BTreeMap<Name, Tally>,
+    standings: Vec<(Name, Standing)>,
+) -> BTreeMap<Name, Known> {
     let mut all: BTreeMap<Name, Known> = BTreeMap::new();
     for (name, tally) in tallies {
         all.entry(name).or_default().tally = tally;
     }
-    for endpoint in state.engine.endpoints() {
+    for endpoint in engine.endpoints() {
         all.entry(endpoint.name.clone()).or_default().endpoint = Some(Arc::clone(endpoint));
     }
     for (name, standing) in standings {
         all.entry(name).or_default().standing = standing;
     }
-    for lane in state.engine.lanes().await {
+    for lane in engine.lanes().await {
         let known = all.entry(lane.endpoint.clone()).or_default();
         known.standing = lane.standing.clone();
         known.lane = Some(lane);
     }
-    Ok(all)
+    all
 }
 
 impl Known {

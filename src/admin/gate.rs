@@ -1,8 +1,8 @@
 //! The gate: nothing of the admin API is reached, or told, but through it.
 //!
-//! It asks who comes (a token, or a session that was begun with one), what for (the table in [`super::access`]), and whether they may. A request without a
-//! token learns nothing, not even that a path is unknown; one whose role is too small is told which it takes. Who
-//! asks goes on with the request, as a [`Caller`]. A request that changes something is taken in whole and noted in the
+//! It asks who comes (a token, or a session that was begun with one), what for (the table in [`super::access`]), and
+//! whether they may. A request without a token learns nothing, not even that a path is unknown; one whose role is too
+//! small is told which it takes. Who asks goes on with the request, as a [`Caller`]. A request that changes something is taken in whole and noted in the
 //! [`super::register`] before it is let through, and seen through even if the one who asked hangs up; what it came to is
 //! noted before it is answered. Absent: the accept loop with its limits, which is the listener's.
 
@@ -111,8 +111,7 @@ impl Gate {
         let operation = Operation { parameters, ..self.operation(&parts, route, Some(&caller)) };
         parts.extensions.insert(caller);
         let request = Request::from_parts(parts, Either::Right(Full::new(body)));
-        let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
-        tokio::spawn(self.perform(operation, request)).await.map_err(bug)?
+        tokio::spawn(self.perform(operation, request)).await.map_err(Problem::panicked)?
     }
 
     /// Has something done, and notes it before and after.

@@ -63,7 +63,7 @@ use self::select::Pairs;
 use self::sessions::Sessions;
 use self::site::Site;
 use crate::core::timestamp::Timestamp;
-use crate::engine::{Engine, NotDone};
+use crate::engine::Engine;
 use crate::telemetry::Intake;
 
 /// What the admin API calls itself where it asks for a token (`WWW-Authenticate`).
@@ -203,11 +203,11 @@ fn respond(answer: Answer) -> Response {
 
 /// Sees a change through even if the one who asked hangs up: half of it would leave the engine and the
 /// journal of different minds.
-async fn see_through<T: Send + 'static>(
-    change: impl Future<Output = Result<T, NotDone>> + Send + 'static,
-) -> Result<T, Problem> {
-    match tokio::spawn(change).await {
-        Ok(done) => done.map_err(Problem::from),
-        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log")),
-    }
+async fn see_through<T, E>(change: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    Problem: From<E>,
+{
+    Ok(tokio::spawn(change).await.map_err(Problem::panicked)??)
 }

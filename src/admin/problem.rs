@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
+use tokio::task::JoinError;
 use warp::reply::Response;
 
 use super::register::Told;
@@ -16,7 +17,7 @@ use crate::core::name::Name;
 use crate::core::operation::Outcome;
 use crate::core::role::Role;
 use crate::core::timestamp::Timestamp;
-use crate::engine::NotDone;
+use crate::engine::{NotAccepted, NotDone};
 use crate::journal::JournalError;
 
 /// How long a client should wait before it asks a journal again that could not answer, in seconds.
@@ -101,6 +102,11 @@ impl Problem {
     }
 
     /// What the register says of it.
+    /// What was to be done has panicked.
+    pub(super) fn panicked(_: JoinError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log")
+    }
+
     pub(super) fn outcome(&self, at: Timestamp) -> Outcome {
         Outcome::new(at, self.status.as_u16(), &self.detail)
     }
@@ -149,6 +155,12 @@ fn list(methods: &[Method]) -> String {
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
         Self::unavailable(error.to_string())
+    }
+}
+
+impl From<NotAccepted> for Problem {
+    fn from(not_accepted: NotAccepted) -> Self {
+        Self::unavailable(not_accepted.to_string())
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
+use super::endpoints::{self, Known};
 use super::wire::{Beat, BeatOf, History, Series};
 use crate::core::breaker::Circuit;
 use crate::core::delivery::Status;
 use crate::core::filter::Filter;
 use crate::core::name::Name;
-use crate::core::replay;
 use crate::core::timestamp::Timestamp;
 use crate::engine::{Engine, Health};
 use crate::journal::{Journal, JournalError, Query, Tally};
@@ -186,8 +186,9 @@ impl Seen {
         self.of.retain(|name, _| name.as_ref().is_none_or(|name| beat.endpoints.contains_key(name)));
         let (before, beat) = (Arc::clone(&self.last), Arc::new(beat));
         self.last = Arc::clone(&beat);
-        let is_same = |of: &(&String, &BeatOf)| before.endpoints.get(of.0) != Some(of.1);
-        let endpoints = beat.endpoints.iter().filter(is_same).map(|(name, of)| (name.clone(), of.clone())).collect();
+        let has_changed = |of: &(&String, &BeatOf)| before.endpoints.get(of.0) != Some(of.1);
+        let endpoints =
+            beat.endpoints.iter().filter(has_changed).map(|(name, of)| (name.clone(), of.clone())).collect();
         let changed = Beat { endpoints, ..(*beat).clone() };
         let unchanged = Beat { at: beat.at.clone(), endpoints: BTreeMap::new(), ..(*before).clone() };
         (changed != unchanged).then_some(changed)
@@ -233,25 +234,8 @@ async fn beat(engine: &Engine, intake: &Intake, before: &Beat, for_oldest: bool)
     let at = engine.now().to_string();
     let (counters, standings, replays) =
         engine.read(|journal| Ok((journal.counters(), journal.standings(), journal.replays()?))).await?;
-    let lanes = engine.lanes().await;
-    let mut all: BTreeMap<Name, (Tally, BeatOf)> = BTreeMap::new();
-    let known = counters.endpoints.iter().map(|(name, tally)| (name.clone(), *tally));
-    let configured = engine.endpoints().map(|endpoint| (endpoint.name.clone(), Tally::default()));
-    for (name, tally) in configured.chain(known) {
-        all.insert(name, (tally, of_tally(&tally)));
-    }
-    for (name, standing) in &standings {
-        if let Some((_, of)) = all.get_mut(name) {
-            (of.circuit, of.paused) = (word(standing.circuit), standing.pause.is_some());
-        }
-    }
-    for lane in &lanes {
-        if let Some((_, of)) = all.get_mut(&lane.endpoint) {
-            (of.circuit, of.paused) = (word(lane.standing.circuit), lane.standing.pause.is_some());
-            (of.in_flight, of.window) = (lane.in_flight, Some(lane.window));
-        }
-    }
-    let sum = |part: fn(&Tally) -> u64| all.values().map(|(tally, _)| part(tally)).sum();
+    let all = endpoints::all(engine, counters.endpoints, standings).await;
+    let sum = |part: fn(&Tally) -> u64| all.values().map(|known| part(&known.tally)).sum();
     let mut beat = Beat {
         at,
         accepted: counters.accepted,
@@ -262,19 +246,20 @@ async fn beat(engine: &Engine, intake: &Intake, before: &Beat, for_oldest: bool)
         failed: sum(|tally| tally.failed),
         backlog: sum(|tally| tally.scheduled + tally.retrying),
         retrying: sum(|tally| tally.retrying),
-        in_flight: lanes.iter().map(|lane| lane.in_flight).sum(),
-        replays_open: replays.iter().filter(|replay| !is_over(replay)).count(),
+        in_flight: all.values().filter_map(|known| known.lane.as_ref()).map(|lane| lane.in_flight).sum(),
+        replays_open: replays.iter().filter(|replay| !replay.state.has_ended()).count(),
         oldest_waiting_at: None,
         full: engine.is_full(),
         endpoints_left_out: all.len().saturating_sub(ENDPOINTS_MAX),
         endpoints: BTreeMap::new(),
     };
-    let shown: Vec<(Name, (Tally, BeatOf))> = all.into_iter().take(ENDPOINTS_MAX).collect();
-    let waiting: Vec<Name> = shown.iter().filter(|(_, (_, of))| of.backlog > 0).map(|(name, _)| name.clone()).collect();
+    let shown: Vec<(&Name, BeatOf)> =
+        all.iter().take(ENDPOINTS_MAX).map(|(name, known)| (name, beat_of(known))).collect();
+    let waiting: Vec<Name> = shown.iter().filter(|(_, of)| of.backlog > 0).map(|(name, _)| (*name).clone()).collect();
     let oldest = if for_oldest { Some(engine.read(move |journal| oldest(journal, waiting)).await?) } else { None };
-    for (name, (_, mut of)) in shown {
+    for (name, mut of) in shown {
         of.oldest_waiting_at = match &oldest {
-            Some(found) => found.get(&name).map(ToString::to_string),
+            Some(found) => found.get(name).map(ToString::to_string),
             None => before.endpoints.get(name.as_str()).and_then(|of| of.oldest_waiting_at.clone()),
         };
         of.oldest_waiting_at = of.oldest_waiting_at.filter(|_| of.backlog > 0);
@@ -284,18 +269,18 @@ async fn beat(engine: &Engine, intake: &Intake, before: &Beat, for_oldest: bool)
     Ok(beat)
 }
 
-fn is_over(replay: &replay::Replay) -> bool {
-    matches!(replay.state.as_str(), "completed" | "cancelled")
-}
-
-fn of_tally(tally: &Tally) -> BeatOf {
+fn beat_of(known: &Known) -> BeatOf {
+    let Known { tally, standing, lane, .. } = known;
     BeatOf {
         attempts: tally.attempts,
         delivered: tally.delivered,
         failed: tally.failed,
         backlog: tally.scheduled + tally.retrying,
-        circuit: "closed".into(),
-        ..BeatOf::default()
+        in_flight: lane.as_ref().map_or(0, |lane| lane.in_flight),
+        window: lane.as_ref().map(|lane| lane.window),
+        circuit: word(standing.circuit),
+        paused: standing.pause.is_some(),
+        oldest_waiting_at: None,
     }
 }
 

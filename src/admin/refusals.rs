@@ -11,13 +11,12 @@ use warp::reply::Response;
 
 use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Pairs};
-use super::{AdminState, GET, POST, json_body, only, query, respond, wire, with};
+use super::{AdminState, GET, POST, json_body, only, query, respond, see_through, wire, with};
 use crate::core::event::{Draft, Header};
 use crate::core::id::RefusalId;
 use crate::core::name::Name;
 use crate::core::refused::Why;
 use crate::core::timestamp::Timestamp;
-use crate::engine::{Engine, NotAccepted};
 use crate::journal::JournalError;
 use crate::journal::refused::{Kept, Refusals, Wanted};
 
@@ -73,9 +72,7 @@ async fn show(id: String, state: AdminState) -> Answer {
 /// Sees it through even if the one who asked hangs up: an event must not be there without it being noted.
 async fn ingest(id: String, asked: Result<wire::IngestRefusal, Problem>, state: AdminState) -> Answer {
     let (id, wire::IngestRefusal { force }) = (parse(&id)?, asked?);
-    let taking = tokio::spawn(async move { take_in(id, force, &state).await });
-    let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
-    let kept = taking.await.map_err(bug)??;
+    let kept = see_through(async move { take_in(id, force, &state).await }).await?;
     let told = kept.became.map(|event| event.to_string()).unwrap_or_default();
     Ok(json_telling(StatusCode::ACCEPTED, &wire::Refusal::listed(&kept), told))
 }
@@ -94,7 +91,7 @@ async fn take_in(id: RefusalId, force: bool, state: &AdminState) -> Result<Kept,
     let read = (state.refused.read)(&refused.source, refused.headers, refused.body);
     let draft = read.map_err(|why| unprocessable(&format!("it would be refused again: {why}")))?;
     let draft = if force { Draft { dedup: None, ..draft } } else { draft };
-    let accepted = accept(&state.engine, draft).await?;
+    let accepted = state.engine.accept(draft).await?;
     if accepted.duplicate.is_some() {
         let detail = format!("the same event is there already, as {}; use force to make another", accepted.id);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
@@ -104,10 +101,6 @@ async fn take_in(id: RefusalId, force: bool, state: &AdminState) -> Result<Kept,
         tracing::warn!(%id, event = %accepted.id, %error, "an event was made of a refused request; it cannot be noted");
     }
     Ok(Kept { became: Some(accepted.id), ..kept })
-}
-
-async fn accept(engine: &Engine, draft: Draft) -> Result<crate::engine::Accepted, Problem> {
-    engine.accept(draft).await.map_err(|why: NotAccepted| Problem::unavailable(why.to_string()))
 }
 
 async fn find(state: &AdminState, id: RefusalId) -> Result<Kept, Problem> {

@@ -97,13 +97,13 @@ const fn dedup(rule: &DedupRule) -> &'static str {
 
 async fn disk(state: AdminState) -> Answer {
     let (site, full) = (Arc::clone(&state.site), state.engine.is_full());
-    let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
     let room = tokio::task::spawn_blocking(move || {
         let room = disk::room(&site.journal)?;
         Ok::<_, std::io::Error>((room, size_of(&site.journal, &mut { FILES_MAX }), site.disk_free_min_bytes))
     });
     let unreadable = |error: std::io::Error| Problem::unavailable(format!("the disk does not say: {error}"));
-    let ((free_bytes, total_bytes), journal_bytes, free_min_bytes) = room.await.map_err(bug)?.map_err(unreadable)?;
+    let ((free_bytes, total_bytes), journal_bytes, free_min_bytes) =
+        room.await.map_err(Problem::panicked)?.map_err(unreadable)?;
     Ok(json(StatusCode::OK, &wire::Disk { journal_bytes, free_bytes, total_bytes, free_min_bytes, full }))
 }
 

@@ -57,8 +57,7 @@ async fn change<T: Send + 'static>(
     change: impl FnOnce(&Holders) -> Result<T, NotChanged> + Send + 'static,
 ) -> Result<T, Problem> {
     let holders = Arc::clone(&state.holders);
-    let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log");
-    tokio::task::spawn_blocking(move || change(&holders)).await.map_err(bug)?.map_err(Problem::from)
+    tokio::task::spawn_blocking(move || change(&holders)).await.map_err(Problem::panicked)?.map_err(Problem::from)
 }
 
 fn role(text: &str) -> Result<Role, Problem> {

@@ -104,9 +104,10 @@ impl Retention {
         if deliveries.iter().any(is_live) && !mutant::is(Mutant::LiveLetGo) {
             return Verdict { kept: Kept::Whole, expired };
         }
-        let rest = rest_of(head, deliveries);
+        let counted = if mutant::is(Mutant::RestIgnored) { &[] } else { deliveries };
+        let rest = rest_of(head, counted);
         // What has expired is listed for as long as what has ended otherwise.
-        let last = if mutant::is(Mutant::RestIgnored) { rest } else { last_change(rest, deliveries) };
+        let last = counted.iter().map(|delivery| delivery.changed_at).fold(rest, Timestamp::max);
         let is_known = !expired.is_empty() || !has_passed(last, keep.metadata) || now < print_until;
         let kept = match (is_known, is_over || has_passed(rest, keep.payload)) {
             (true, false) => Kept::Whole,
@@ -171,15 +172,8 @@ impl Retention {
     }
 }
 
-fn last_change(rest: Timestamp, deliveries: &[Delivery]) -> Timestamp {
-    deliveries.iter().map(|delivery| delivery.changed_at).fold(rest, Timestamp::max)
-}
-
 /// When the event came to rest: it was received, or the last delivery ended that did not just run out of time.
 fn rest_of(head: &EventHead, deliveries: &[Delivery]) -> Timestamp {
-    if mutant::is(Mutant::RestIgnored) {
-        return head.received_at;
-    }
     let ended = deliveries.iter().filter(|it| it.state.is_terminal() && it.reason != Reason::Retention);
     ended.map(|delivery| delivery.changed_at).fold(head.received_at, Timestamp::max)
 }

@@ -14,7 +14,10 @@ pub const KEY_BYTES: usize = 32;
 
 /// A key to seal and open with. Its bytes never appear in `Debug`, logs or errors.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealingKey([u8; KEY_BYTES]);
+pub struct SealingKey {
+    bytes: [u8; KEY_BYTES],
+    id: KeyId,
+}
 
 /// What a key is called by: the first four bytes of its SHA-256. Of a random key that says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,20 +55,23 @@ impl SealingKey {
         let mut different = key;
         different.sort_unstable();
         let differing = different.chunk_by(|one, other| one == other).count();
-        if differing < Self::DIFFERENT_MIN { Err(SealingKeyError::NotRandom) } else { Ok(Self(key)) }
+        if differing < Self::DIFFERENT_MIN {
+            return Err(SealingKeyError::NotRandom);
+        }
+        let id = KeyId(Sha256::digest(key).first_chunk().copied().unwrap_or_default());
+        Ok(Self { bytes: key, id })
     }
 
     /// What it is called by.
     #[must_use]
-    pub fn id(&self) -> KeyId {
-        let digest = Sha256::digest(self.0);
-        KeyId(digest.first_chunk().copied().unwrap_or_default())
+    pub const fn id(&self) -> KeyId {
+        self.id
     }
 
     /// The key itself, for whoever seals.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
+        &self.bytes
     }
 }
 

@@ -18,6 +18,8 @@ use http_body::Body;
 use hyper::service::{Service, service_fn};
 use sha2::{Digest as _, Sha256};
 
+use crate::core::secret::hex;
+
 /// What the page may do: run and show what comes from here, ask here, and nothing else.
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                           base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -126,8 +128,7 @@ fn shown(kind: &'static str, text: &'static str, headers: &HeaderMap) -> Respons
 /// A few microseconds for the largest file, and nobody asks often.
 fn tag(text: &str) -> String {
     let digest = Sha256::digest(text);
-    let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{digits}\"")
+    format!("\"{}\"", hex(digest.first_chunk::<12>().map_or(&[], |digits| digits.as_slice())))
 }
 
 fn said(status: StatusCode, text: &'static str) -> Response<&'static str> {

@@ -523,12 +523,8 @@ mod tests {
     #[test]
     fn an_event_found_by_its_fingerprint_is_not_one_of_a_key() {
         let folder = tempfile::tempdir().unwrap();
-        let (dir, now) = (folder.path().to_owned(), Timestamp::from_millis(1));
-        let (segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (1 << 14, 0, 0, 1 << 20);
-        let keys = Vec::new();
-        let settings =
-            Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now };
-        let journal = EmbeddedJournal::open(&settings, &|_| ()).unwrap();
+        let now = Timestamp::from_millis(1);
+        let journal = EmbeddedJournal::open(&Settings::small(folder.path(), now), &|_| ()).unwrap();
         let (source, endpoint) = (Name::new("flyflow").unwrap(), Name::new("crm").unwrap());
         let fingerprint = Fingerprint([7; 16]);
         let event = |id, key: Option<&str>| {

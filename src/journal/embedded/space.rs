@@ -161,12 +161,8 @@ mod tests {
     use crate::journal::disk::Folder;
 
     fn space(dir: &Path, ballast_bytes: u64, segment_bytes: u64) -> Space {
-        let (dir, now) = (dir.to_owned(), Timestamp::ZERO);
-        let disk = Arc::new(Folder::open(&dir).unwrap());
-        let (disk_free_min_bytes, index_cache_bytes, keys) = (0, 0, Vec::new());
-        let settings =
-            Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now };
-        Space::new(disk, &settings)
+        let disk = Arc::new(Folder::open(dir).unwrap());
+        Space::new(disk, &Settings { ballast_bytes, segment_bytes, ..Settings::small(dir, Timestamp::ZERO) })
     }
 
     #[test]

@@ -98,6 +98,20 @@ pub struct Verified {
 }
 
 impl Settings {
+    /// A journal of small segments, without ballast and keys.
+    #[cfg(test)]
+    pub(super) fn small(dir: &Path, now: Timestamp) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            segment_bytes: 1 << 14,
+            ballast_bytes: 0,
+            disk_free_min_bytes: 0,
+            index_cache_bytes: 1 << 20,
+            keys: Vec::new(),
+            now,
+        }
+    }
+
     fn keyring(&self) -> Keyring {
         Keyring::new(self.keys.clone(), "journal")
     }
@@ -467,8 +481,8 @@ pub(super) fn verify(settings: &Settings) -> Result<Verified, JournalError> {
         Ok::<(), JournalError>(())
     })?;
     findings.damaged.retain(|gap| !known_torn.contains(gap));
-    let has = |key: &KeyId| settings.keys.iter().any(|known| known.id() == *key);
-    let missing_keys: Vec<KeyId> = findings.sealed.keys().filter(|key| !has(key)).copied().collect();
+    let keyring = settings.keyring();
+    let missing_keys: Vec<KeyId> = findings.sealed.keys().filter(|key| !keyring.has(**key)).copied().collect();
     let accepted = (!is_cut && missing_keys.is_empty()).then_some(accepted);
     Ok(Verified { findings, accepted, seals: log.seals(), missing_keys })
 }

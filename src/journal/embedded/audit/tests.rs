@@ -27,11 +27,7 @@ fn id(n: u64) -> EventId {
 }
 
 fn open(dir: &Path) -> EmbeddedJournal {
-    let (dir, now) = (dir.to_owned(), at(0));
-    let (segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (1 << 14, 0, 0, 1 << 20);
-    let keys = Vec::new();
-    let settings = Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now };
-    EmbeddedJournal::open(&settings, &|_| ()).unwrap()
+    EmbeddedJournal::open(&Settings::small(dir, at(0)), &|_| ()).unwrap()
 }
 
 fn event(n: u64, endpoints: &[&str]) -> Arc<Event> {

@@ -19,10 +19,7 @@ mod damage;
 mod full;
 
 fn settings(dir: &std::path::Path) -> Settings {
-    let (dir, now) = (dir.to_owned(), Timestamp::from_millis(1));
-    let (ballast_bytes, disk_free_min_bytes, index_cache_bytes) = (0, 0, 1 << 20);
-    let (segment_bytes, keys) = (SEGMENT_BYTES, Vec::new());
-    Settings { dir, segment_bytes, ballast_bytes, disk_free_min_bytes, index_cache_bytes, keys, now }
+    Settings { segment_bytes: SEGMENT_BYTES, ..Settings::small(dir, Timestamp::from_millis(1)) }
 }
 
 fn open(dir: &std::path::Path) -> EmbeddedJournal {
