@@ -48,7 +48,7 @@ pub(super) async fn show(mut parameters: Pairs, state: AdminState) -> Answer {
         // A day, or less if there is nothing to show of it.
         None => {
             let day_before = Timestamp::from_millis(until.millis().saturating_sub(SPAN_DEFAULT));
-            let oldest = state.engine.read(super::totals::oldest).await?.filter(|oldest| *oldest < until);
+            let oldest = state.engine.read(|journal| journal.oldest()).await?.filter(|oldest| *oldest < until);
             oldest.map_or(day_before, |oldest| oldest.max(day_before))
         }
     };

@@ -25,7 +25,7 @@ use warp::reply::Response;
 
 use super::endpoints::{self, Known};
 use super::problem::{Answer, Problem};
-use super::{AdminState, GET, only, respond, totals, with};
+use super::{AdminState, GET, only, respond, with};
 use crate::core::breaker::Circuit;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
@@ -113,7 +113,7 @@ async fn scrape(state: AdminState) -> Answer {
     let snapshot = Snapshot(endpoints::known(&state).await?);
     let mut registry = Registry::with_prefix("backstop");
     registry.sub_registry_with_prefix("endpoint").register_collector(Box::new(snapshot));
-    let kept = state.engine.read(|journal| Ok((journal.counters(), totals::oldest(journal)?)));
+    let kept = state.engine.read(|journal| Ok((journal.counters(), journal.oldest()?)));
     let ((counters, oldest), freed_bytes) = (kept.await?, state.engine.freed_bytes());
     let retained = Retained { counters, oldest, freed_bytes };
     registry.sub_registry_with_prefix("retention").register_collector(Box::new(retained));

@@ -7,16 +7,14 @@ use warp::reply::Response;
 
 use super::problem::{Answer, json};
 use super::{AdminState, GET, only, respond, wire, with};
-use crate::core::filter::Filter;
-use crate::core::timestamp::Timestamp;
-use crate::journal::{Held, Journal, JournalError, Query};
+use crate::journal::Held;
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     warp::path!("counters").and(only(GET)).and(with(state)).then(counters).map(respond).boxed()
 }
 
 async fn counters(state: AdminState) -> Answer {
-    let read = state.engine.read(|journal| Ok((journal.counters(), oldest(journal)?)));
+    let read = state.engine.read(|journal| Ok((journal.counters(), journal.oldest()?)));
     let (counters, oldest) = read.await?;
     let held = |held: &Held| wire::Held { events: held.events, bytes: held.bytes, live_bytes: held.live_bytes };
     let lanes = state.engine.lanes().await;
@@ -37,10 +35,4 @@ async fn counters(state: AdminState) -> Answer {
         turned_away: turned_away.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
     };
     Ok(json(StatusCode::OK, &counters))
-}
-
-/// When the oldest event that is kept was received.
-pub(super) fn oldest(journal: &dyn Journal) -> Result<Option<Timestamp>, JournalError> {
-    let page = journal.events(&Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 })?;
-    Ok(page.items.first().map(|view| view.head.received_at))
 }

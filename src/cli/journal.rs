@@ -7,21 +7,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::exit::Failure;
 use super::output::Output;
 use super::{client, export, progress};
 use crate::admin::exports;
-use crate::core::filter::Filter;
 use crate::core::sealing::KeyId;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::journal_settings;
 use crate::journal::audit::Span;
 use crate::journal::embedded::{EmbeddedJournal, Progress, Settings, Verified};
 use crate::journal::log::{Extent, Seals};
-use crate::journal::{Counters, Journal as _, JournalError, Query};
+use crate::journal::{Counters, Journal as _, JournalError};
 
 /// Look after the journal of a stopped gateway
 #[derive(Debug, clap::Args)]
@@ -202,8 +201,7 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
         let bar = progress::waiting("the index is held against the log");
         let audit = journal.audit(Span::default())?;
         bar.finish_and_clear();
-        let oldest = Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 };
-        Ok((audit, journal.report().clone(), journal.sizes(), journal.seals(), journal.events(&oldest)?))
+        Ok((audit, journal.report().clone(), journal.sizes(), journal.seals(), journal.oldest()?))
     });
     let (audit, report, sizes, seals, oldest) = asked?;
     let counters = &audit.counters;
@@ -215,7 +213,7 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
         deliveries: sum(counters, |tally| tally.routed + tally.replayed),
         attempts: sum(counters, |tally| tally.attempts),
         dropped: counters.dropped,
-        oldest_received_at: oldest.items.first().map(|view| view.head.received_at.to_string()),
+        oldest_received_at: oldest.map(|at| at.to_string()),
         freed_bytes: sizes.begin.0,
         freed_damaged_bytes: counters.damaged_bytes,
         agrees: audit.is_clean(),
@@ -249,8 +247,7 @@ fn sealed(seals: &Seals, records: impl Fn(Option<KeyId>) -> Option<u64>) -> Vec<
 /// A bar on stderr, if that is a terminal, from the first word of a long start on.
 fn show(bar: &ProgressBar, progress: Progress) {
     if bar.length().is_none() {
-        let style = ProgressStyle::with_template("reading the log {wide_bar} {bytes}/{total_bytes} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(progress::style("reading the log {wide_bar} {bytes}/{total_bytes} {eta}"));
         bar.set_length(progress.total_bytes);
         bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
     }

@@ -13,27 +13,25 @@ pub(super) fn counting(what: &'static str, total: Option<u64>) -> ProgressBar {
         Some(_) => "{bar:30} {human_pos}/{human_len} {msg} ({per_sec}, {eta} left)",
         None => "{spinner} {human_pos} {msg} ({per_sec})",
     };
-    styled(total.map_or_else(ProgressBar::new_spinner, ProgressBar::new), template).with_message(what)
+    total.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style(template)).with_message(what)
 }
 
 /// A file of so many bytes.
 pub(super) fn reading(what: &'static str, total: u64) -> ProgressBar {
-    styled(ProgressBar::new(total), "{msg} {bar:30} {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)")
-        .with_message(what)
+    let template = "{msg} {bar:30} {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)";
+    ProgressBar::new(total).with_style(style(template)).with_message(what)
 }
 
 /// What somebody else does and tells nothing of until it is done.
 pub(super) fn waiting(what: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
-    let bar = styled(ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}").with_message(what);
+    let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed}")).with_message(what);
     bar.enable_steady_tick(TICK);
     bar
 }
 
-fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+/// What a bar looks like.
+pub(super) fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]
@@ -47,6 +45,8 @@ mod tests {
             "{spinner} {human_pos} {msg} ({per_sec})",
             "{msg} {bar:30} {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)",
             "{spinner} {msg} {elapsed}",
+            "reading the log {wide_bar} {bytes}/{total_bytes} {eta}",
+            "{bar:30} {pos}/{len} {msg} ({eta} left; Ctrl-C detaches)",
         ] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }

@@ -105,6 +105,12 @@ pub trait Journal: Send + Sync + 'static {
     /// Events that fit.
     fn events(&self, query: &Query<EventId>) -> Result<Page<EventView, EventId>, JournalError>;
 
+    /// When the oldest event that is kept was received; `None` if none is.
+    fn oldest(&self) -> Result<Option<Timestamp>, JournalError> {
+        let oldest = self.events(&Query { filter: Filter::default(), after: None, newest_first: false, limit: 1 })?;
+        Ok(oldest.items.first().map(|view| view.head.received_at))
+    }
+
     /// Deliveries that fit, each with its event's head.
     fn deliveries(&self, query: &Query<DeliveryId>) -> Result<Page<(EventHead, Delivery), DeliveryId>, JournalError>;
 

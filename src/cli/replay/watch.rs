@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::admin::wire::{Replay, SkippedBy};
 use crate::cli::client::Client;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::progress;
 
 /// How often it is asked about.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -36,11 +37,7 @@ pub(super) async fn until_ended(mut replay: Replay, total: Option<u64>, client: 
 
 fn bar(total: Option<u64>) -> ProgressBar {
     let Some(total) = total else { return ProgressBar::new_spinner() };
-    let bar = ProgressBar::new(total);
-    match ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left; Ctrl-C detaches)") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    ProgressBar::new(total).with_style(progress::style("{bar:30} {pos}/{len} {msg} ({eta} left; Ctrl-C detaches)"))
 }
 
 fn goes_on(replay: &Replay) -> bool {
