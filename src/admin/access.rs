@@ -57,6 +57,7 @@ const fn admin(method: Method, path: &'static str, what: &'static str) -> Route 
 pub const ROUTES: &[Route] = &[
     open("/livez"),
     open("/readyz"),
+    open("/openapi.json"),
     read("/metrics"),
     read("/api/v1/whoami"),
     Route {

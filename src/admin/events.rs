@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -10,7 +10,9 @@ use warp::reply::Response;
 
 use super::problem::{Answer, Problem, json, json_telling};
 use super::select::{self, Of, Pairs};
-use super::{AdminState, GET, POST, deliveries, histogram, json_body, only, query, respond, see_through, wire, with};
+use super::{
+    AdminState, GET, POST, deliveries, histogram, json_body, only, query, respond, see_through, tags, wire, with,
+};
 use crate::core::event::Event;
 use crate::core::id::EventId;
 
@@ -81,6 +83,7 @@ fn raw(event: &Arc<Event>) -> Response {
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(tags::of(&event.draft.body).map(|tag| (ETAG, tag)));
     response
 }
 

@@ -26,8 +26,8 @@ use super::auth;
 use super::holders::{Held, NotKnown};
 use super::problem::Problem;
 use super::register::{self, Denied};
-use super::sessions;
 use super::{AdminState, BODY_MAX_BYTES, DATA_MAX_BYTES, routes};
+use super::{sessions, tags};
 use crate::core::operation::{Operation, Who};
 use crate::core::role::Role;
 use crate::upload::Upload;
@@ -203,9 +203,13 @@ impl Gate {
     }
 
     async fn pass(self, request: Request<Body>) -> Response {
+        let known = (request.method() == Method::GET).then(|| tags::known(request.headers()));
         let nouns = TowerToHyperService::new(warp::service(self.nouns));
         match nouns.call(request).await {
-            Ok(response) => response,
+            Ok(response) => match known {
+                Some(known) => tags::unless_known(response, &known),
+                None => tags::without(response),
+            },
             Err(never) => match never {},
         }
     }

@@ -6,7 +6,7 @@
 //! seen through even if the one who asked hangs up.
 //!
 //! One file a noun (`events`, `exports`, `imports`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
-//! `operations`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `select` what is asked for · `problem` answers ·
+//! `operations`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `openapi` the description of all of it · `select` what is asked for · `problem` answers ·
 //! [`access`] what each route takes · [`register`] who had what done · [`holders`] who holds which token · [`auth`] what a
 //! token is · [`hosts`] by which names it is asked · [`knocks`] who guesses. Absent: the accept loop with its limits, which
 //! is the listener's; checks of Origin, which come with the dashboard; anything that changes the config.
@@ -30,6 +30,7 @@ mod keys;
 pub mod knocks;
 mod live;
 mod metrics;
+mod openapi;
 mod operations;
 mod problem;
 pub mod pulse;
@@ -39,6 +40,7 @@ mod replays;
 mod select;
 pub mod sessions;
 pub mod site;
+mod tags;
 pub mod tokens;
 mod totals;
 pub mod wire;
@@ -146,7 +148,7 @@ fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infa
         .or(site::routes(state))
         .unify();
     let api = warp::path!("api" / "v1" / ..).and(nouns);
-    let beside = health::routes(state).or(metrics::routes(state)).unify();
+    let beside = health::routes(state).or(metrics::routes(state)).unify().or(openapi::routes(state)).unify();
     beside.or(api).unify().recover(refuse).unify()
 }
 

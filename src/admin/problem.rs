@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use tokio::task::JoinError;
 use warp::reply::Response;
 
 use super::register::Told;
-use super::wire;
+use super::{tags, wire};
 use crate::core::name::Name;
 use crate::core::operation::Outcome;
 use crate::core::role::Role;
@@ -101,12 +102,12 @@ impl Problem {
         Self { hint: Hint::RetryLater, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
-    /// What the register says of it.
-    /// What was to be done has panicked.
+    /// 500: what was to be done has panicked.
     pub(super) fn panicked(_: JoinError) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in backstop; see its log")
     }
 
+    /// What the register says of it.
     pub(super) fn outcome(&self, at: Timestamp) -> Outcome {
         Outcome::new(at, self.status.as_u16(), &self.detail)
     }
@@ -191,9 +192,17 @@ pub(super) fn json_telling(status: StatusCode, value: &impl Serialize, told: Str
 
 fn body(status: StatusCode, content_type: &'static str, value: &impl Serialize) -> Response {
     // The wire's types always serialize: their maps have text keys, and nothing in them can fail.
-    let mut response = Response::new(serde_json::to_vec(value).unwrap_or_default().into());
+    json_bytes(status, content_type, serde_json::to_vec(value).unwrap_or_default().into())
+}
+
+/// An answer in JSON that is written already.
+pub(super) fn json_bytes(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Response {
+    let tag = (status == StatusCode::OK).then(|| tags::of(&bytes)).flatten();
+    let mut response = Response::new(bytes.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(tag.map(|tag| (ETAG, tag)));
     response
 }

@@ -20,9 +20,9 @@ use crate::core::timestamp::Timestamp;
 use crate::journal::{JournalError, Page, Query};
 
 /// A list's length where none is asked for.
-const LIMIT_DEFAULT: usize = 50;
+pub(super) const LIMIT_DEFAULT: usize = 50;
 /// The longest list in one answer.
-const LIMIT_MAX: usize = 1000;
+pub(super) const LIMIT_MAX: usize = 1000;
 /// How many of the journal's bounded scans one answer may take.
 const SLICES_MAX: usize = 10;
 /// Most values of one parameter.

@@ -55,6 +55,11 @@ impl Sessions {
         Self { cookie: format!("backstop_{port}"), secure, open: Mutex::default() }
     }
 
+    /// What the cookie is called.
+    pub(super) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
     /// Begins one; the cookie that says so.
     fn begin(&self, token: TokenHash, now: Timestamp) -> Result<String, TokenError> {
         let id = Token::generate()?;

@@ -9,6 +9,7 @@ mod audit;
 mod exchange;
 mod failures;
 mod flow;
+pub(super) mod forms;
 mod from_core;
 mod live;
 mod operations;
@@ -21,6 +22,7 @@ mod tokens;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::{Audit, Difference};
@@ -40,7 +42,8 @@ pub use self::tokens::{CreateToken, Token, Tokens, WhoAmI};
 pub type Word = Cow<'static, str>;
 
 /// A part of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub struct Page<T> {
     /// What fits; may be short or empty although there is a next page, when a search is long.
     pub items: Vec<T>,
@@ -49,7 +52,7 @@ pub struct Page<T> {
 }
 
 /// An event, as far as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// `evt_…`.
     pub id: String,
@@ -82,7 +85,7 @@ pub struct Event {
 }
 
 /// A delivery, as far as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     /// `dlv_…`.
     pub id: String,
@@ -126,7 +129,7 @@ pub struct Delivery {
 }
 
 /// One HTTP try. Either `answer` or `failure` is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// From 1.
     pub number: u32,
@@ -147,7 +150,7 @@ pub struct Attempt {
 }
 
 /// An endpoint's answer, as far as it was kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -162,7 +165,7 @@ pub struct Answer {
 }
 
 /// Why no answer came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// For machines.
     pub class: Word,
@@ -171,7 +174,7 @@ pub struct Failure {
 }
 
 /// Bytes: a string if they are UTF-8, else `{"base64": "…"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Octets {
     /// They are UTF-8.
@@ -184,17 +187,18 @@ pub enum Octets {
 }
 
 /// The body of `POST /events/{id}/replay`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplayEvent {
     /// Where to; `null` is everywhere it was ever sent.
+    #[schemars(regex(pattern = forms::NAME))]
     pub to: Option<String>,
     /// Also where a delivery of it is still waiting.
     pub force: bool,
 }
 
 /// The body of `POST /deliveries/{id}/replay`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplayDelivery {
     /// Also if a delivery of the same event to the same endpoint is still waiting.
@@ -202,7 +206,7 @@ pub struct ReplayDelivery {
 }
 
 /// The body of `POST /deliveries/cancel`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CancelDeliveries {
     /// What is taken back, of all that waits.
@@ -211,7 +215,7 @@ pub struct CancelDeliveries {
 }
 
 /// What became of deliveries that were to be cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
     /// Taken back.
     pub cancelled: u64,
@@ -220,7 +224,7 @@ pub struct Cancelled {
 }
 
 /// The body of `POST /endpoints/{name}/pause`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PauseEndpoint {
     /// Why, for whoever looks next; cut after 512 bytes.
@@ -228,7 +232,7 @@ pub struct PauseEndpoint {
 }
 
 /// The deliveries that a request made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Made {
     /// In order of their making.
     pub deliveries: Vec<MadeDelivery>,
@@ -242,7 +246,7 @@ impl Made {
 }
 
 /// A delivery that a request made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MadeDelivery {
     /// `dlv_…`.
     pub id: String,
@@ -251,21 +255,21 @@ pub struct MadeDelivery {
 }
 
 /// All replays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replays {
     /// Newest first.
     pub items: Vec<Replay>,
 }
 
 /// All endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoints {
     /// By name.
     pub items: Vec<Endpoint>,
 }
 
 /// An endpoint as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// What routes and people call it.
     pub name: String,
@@ -290,7 +294,7 @@ pub struct Endpoint {
 }
 
 /// How many deliveries stand where. The statuses add up to `routed + replayed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Tally {
     /// Made by routing.
     pub routed: u64,
@@ -315,7 +319,7 @@ pub struct Tally {
 }
 
 /// What is held of one source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Held {
     /// Events.
     pub events: u64,
@@ -326,7 +330,7 @@ pub struct Held {
 }
 
 /// Totals.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counters {
     /// Events accepted since the journal began.
     pub accepted: u64,
@@ -360,14 +364,14 @@ pub struct Counters {
 }
 
 /// That the gateway lives or is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// `live` or `ready`.
     pub status: Word,
 }
 
 /// What went wrong (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// Always `about:blank`, also where it is left out: the status says what kind of problem it is.
     #[serde(rename = "type", default = "about_blank")]

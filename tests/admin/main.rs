@@ -18,6 +18,7 @@ mod refusals;
 mod replays;
 mod sessions;
 mod standing;
+mod tags;
 mod tokens;
 mod waits;
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod calls;
+mod described;
 mod egress;
 mod events;
 mod exchange;

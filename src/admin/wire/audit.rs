@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Tally, Word};
 use crate::journal::audit::{self, Span};
 
 /// Every delivery that ever came to be, and where it stands, held against what is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Audit {
     /// Whether nothing differs.
     pub ok: bool,
@@ -33,7 +34,7 @@ pub struct Audit {
 }
 
 /// Something that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// `missing`, `unfounded`, `misrouted`, `behind`, `astray`, `unfindable`, `lost` or `count`.
     pub what: Word,

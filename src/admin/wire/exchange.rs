@@ -3,12 +3,13 @@
 //! An export is lines of JSON: an [`super::Event`] each, with its body, deliveries and attempts, and an [`ExportEnd`]
 //! behind them all, without which it has been cut off.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Octets, Word};
 
 /// The last line of a part of an export: where the next part begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportNext {
     /// The `cursor` of the next part; `null` at the end.
@@ -18,7 +19,7 @@ pub struct ExportNext {
 }
 
 /// What an export holds; as `{"end": …}` its last line, which says that it is whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ExportEnd {
     /// Events in it.
     pub events: u64,
@@ -27,7 +28,7 @@ pub struct ExportEnd {
 }
 
 /// An event to be imported: what is read of a line of an export. The rest of the line is of no consequence.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct ImportEvent {
     /// The original: the same one makes no second event.
     pub id: String,
@@ -50,14 +51,14 @@ pub struct ImportEvent {
 }
 
 /// What came of the lines of a part of an import.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Imports {
     /// One a line, in their order.
     pub items: Vec<Imported>,
 }
 
 /// What came of one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Imported {
     /// `imported`, `duplicate` (it was imported before), `refused` (no event can be made of it) or `not_now` (bring it
     /// again later).

@@ -1,11 +1,12 @@
 //! Failure groups on the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Word;
 
 /// What has failed, for good or so far, by what the last attempts look like.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failures {
     /// The largest groups, largest first.
     pub items: Vec<FailureGroup>,
@@ -18,7 +19,7 @@ pub struct Failures {
 }
 
 /// Deliveries to one endpoint whose last attempts failed alike.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureGroup {
     /// `flg_…`, by which they can be listed and replayed (`group`).
     pub id: String,
@@ -41,7 +42,7 @@ pub struct FailureGroup {
 }
 
 /// One failed delivery, for all like it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureSample {
     /// `dlv_…`.
     pub delivery: String,

@@ -3,6 +3,7 @@
 //! What can stand in one of several ways says so by a word (`state`, `on`) and has the fields of that way
 //! only. A word that a client does not know is `Unknown` to it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Word;
@@ -15,7 +16,7 @@ use crate::core::standing;
 use crate::core::timestamp::{Timestamp, duration_millis};
 
 /// An endpoint's limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// The window never holds fewer attempts than this.
     pub concurrency_min: usize,
@@ -42,7 +43,7 @@ pub struct Limits {
 }
 
 /// When an endpoint's circuit opens and how it is probed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Breaker {
     /// It opens after this many failures in a row.
     pub failures: u32,
@@ -62,7 +63,7 @@ pub struct Breaker {
 impl Eq for Breaker {}
 
 /// How an endpoint's deliveries move just now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lane {
     /// Attempts on their way.
     pub in_flight: usize,
@@ -83,7 +84,7 @@ pub struct Lane {
 }
 
 /// Why nothing is sent to an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
     /// Since when.
     pub since: String,
@@ -94,7 +95,7 @@ pub struct Pause {
 }
 
 /// Whether an endpoint can be relied on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Circuit {
     /// Deliveries go.
@@ -123,11 +124,12 @@ pub enum Circuit {
     },
     /// A later version's word.
     #[serde(other)]
+    #[schemars(skip)]
     Unknown,
 }
 
 /// What a delivery waits for: the first thing that would have to change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitsFor {
     /// What.
     #[serde(flatten)]
@@ -137,7 +139,7 @@ pub struct WaitsFor {
 }
 
 /// What a delivery can wait for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "on", rename_all = "snake_case")]
 pub enum On {
     /// The attempt that is on its way.
@@ -202,6 +204,7 @@ pub enum On {
     Parked,
     /// A later version's word.
     #[serde(other)]
+    #[schemars(skip)]
     Unknown,
 }
 

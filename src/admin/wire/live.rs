@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Word;
 
 /// How everything stands at a moment. In the live stream, `state` has every endpoint and `beat` those that changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Beat {
     /// When it was looked.
     pub at: String,
@@ -32,7 +33,7 @@ pub struct Beat {
     /// Replays that are not over.
     pub replays_open: usize,
     /// When the event of the delivery was received that waits longest; `null` if none waits. Looked for every few seconds,
-    /// and among the [`Beat::endpoints`] only.
+    /// and among the `endpoints` only.
     pub oldest_waiting_at: Option<String>,
     /// Whether new events are refused for lack of room.
     pub full: bool,
@@ -43,7 +44,7 @@ pub struct Beat {
 }
 
 /// How one endpoint stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BeatOf {
     /// Attempts journaled.
     pub attempts: u64,
@@ -66,7 +67,7 @@ pub struct BeatOf {
 }
 
 /// The last two hours by the minute, as far as this process was there.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// When each minute began, oldest first; the last is not over.
     pub minutes: Vec<String>,
@@ -77,7 +78,7 @@ pub struct History {
 }
 
 /// One number for each minute.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// Events accepted; of an endpoint, deliveries made.
     pub accepted: Vec<u64>,
@@ -90,7 +91,7 @@ pub struct Series {
 }
 
 /// How events are spread over time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Histogram {
     /// When the first bar begins.
     pub since: String,
@@ -107,7 +108,7 @@ pub struct Histogram {
 }
 
 /// How full the disk is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Disk {
     /// Bytes of all files in the journal's folder.
     pub journal_bytes: u64,
@@ -122,7 +123,7 @@ pub struct Disk {
 }
 
 /// Every source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sources {
     /// Those of the config, by name.
     pub items: Vec<Source>,
@@ -131,7 +132,7 @@ pub struct Sources {
 }
 
 /// Who may send, and how it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
     /// Its path is `/in/<name>`.
     pub name: String,

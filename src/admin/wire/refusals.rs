@@ -1,5 +1,6 @@
 //! Refused requests as they are said.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::from_core::headers;
@@ -7,7 +8,7 @@ use super::{Octets, Word};
 use crate::journal::refused::Kept;
 
 /// A request that became no event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// `ref_…`.
     pub id: String,
@@ -40,7 +41,7 @@ pub struct Refusal {
 }
 
 /// The body of `POST /refusals/{id}/ingest`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestRefusal {
     /// Also if the same event is there, or was made of it already.

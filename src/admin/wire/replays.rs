@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::selection::object;
-use super::{Octets, Selection, Word, is_false};
+use super::selection::{object, whole};
+use super::{Octets, Selection, Word, forms, is_false};
 use crate::core::attempt::{Attempt, Reply};
 use crate::core::delivery::Status;
 use crate::core::name::Name;
@@ -15,26 +16,35 @@ use crate::engine;
 use crate::journal::Tally;
 
 /// The body of `POST /replays`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenReplay {
     /// What is replayed; without a status, what is listed as failed.
     #[serde(deserialize_with = "object")]
     pub filter: Selection,
     /// Where to; `null` is where each delivery went before, and for unrouted events where routes send them now.
+    #[schemars(regex(pattern = forms::NAME))]
     pub to: Option<String>,
     /// Makes no more than this: `10/s`, `600/min`, `5000/h`.
+    #[schemars(regex(pattern = forms::RATE))]
     pub rate: Option<String>,
     /// `oldest` (events first, the default) or `newest`.
+    #[schemars(extend("enum" = ["oldest", "newest", null]))]
     pub order: Option<String>,
     /// Leaves out events that happened longer ago, by type: `{"tool_call": "5m", "*": "7d"}`. The most specific counts.
+    #[schemars(extend("maxProperties" = 64, "propertyNames" = { "minLength": 1 }))]
+    #[schemars(inner(regex(pattern = forms::SPAN)))]
     pub max_age: BTreeMap<String, String>,
     /// Leaves out what has got there since by a later delivery.
     #[serde(skip_serializing_if = "is_false")]
     pub skip_if_delivered_later: bool,
     /// Pauses when so many of its deliveries have failed, given up or at least once.
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1))]
     pub stop_after_failures: Option<u64>,
     /// Makes so many at first, and no more until all of them are delivered.
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1))]
     pub canary: Option<u64>,
     /// Only says what it would do.
     #[serde(skip_serializing_if = "is_false")]
@@ -42,19 +52,22 @@ pub struct OpenReplay {
     /// A trial instead: copies of the newest go to this URL, and nothing changes.
     pub to_url: Option<String>,
     /// How many copies a trial sends: 20 unless told, at most 100.
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1, max = 100))]
     pub copies: Option<usize>,
 }
 
 /// The body of `POST /replays/{id}/rerun`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplayAgain {
     /// `failed` (the default): what it made and was given up or taken back. `rest`: what it had not come to.
+    #[schemars(extend("enum" = ["failed", "rest", null]))]
     pub what: Option<String>,
 }
 
 /// A replay as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replay {
     /// `rpl_…`.
     pub id: String,
@@ -106,7 +119,7 @@ pub struct Replay {
 }
 
 /// Fitting deliveries that nothing was made of, by why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SkippedBy {
     /// One of that event to that endpoint was waiting already, or made by the same replay.
     pub waiting: u64,
@@ -121,7 +134,7 @@ pub struct SkippedBy {
 }
 
 /// What a replay would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Deliveries that fit.
     pub selected: u64,
@@ -148,7 +161,7 @@ pub struct Plan {
 }
 
 /// One delivery that would be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// Of this event.
     pub event: String,
@@ -162,7 +175,7 @@ pub struct Sample {
 }
 
 /// What a trial came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trial {
     /// Copies that were sent.
     pub copies: usize,
@@ -179,7 +192,7 @@ pub struct Trial {
 }
 
 /// One copy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrialCopy {
     /// Of this event.
     pub event: String,
@@ -198,7 +211,7 @@ pub struct TrialCopy {
 }
 
 /// How an attempt fared, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrialAnswer {
     /// What was answered.
     pub status: Option<u16>,

@@ -1,5 +1,6 @@
 //! Which events or deliveries are meant: the fields of a filter, in a body or as a list's query parameters.
 
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -11,7 +12,7 @@ use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
 
 /// Which events or deliveries are meant. The same fields are a list's query parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selection {
     /// Deliveries to this endpoint.
@@ -126,6 +127,18 @@ fn pick(pick: &Pick) -> String {
 pub(super) fn object<'de, D: Deserializer<'de>>(input: D) -> Result<Selection, D::Error> {
     let object = serde_json::Map::deserialize(input)?;
     serde_json::from_value(object.into()).map_err(D::Error::custom)
+}
+
+/// A whole number, which some clients write with a point.
+pub(super) fn whole<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let Some(number) = Option::<serde_json::Number>::deserialize(input)? else { return Ok(None) };
+    let text = number.to_string();
+    let whole = text.strip_suffix(".0").unwrap_or(&text).parse::<u64>().ok().and_then(|whole| T::try_from(whole).ok());
+    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number that fits here")))
 }
 
 /// One text, or a list of them.

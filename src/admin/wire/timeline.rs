@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Word};
 
 /// Every event of a key, in order of what happened, and what became of all of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
     /// The key.
     pub key: String,
@@ -32,7 +33,7 @@ pub struct Timeline {
 }
 
 /// An end of a call that is not there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Missing {
     /// By whose lifecycle.
     pub source: String,
@@ -44,7 +45,7 @@ pub struct Missing {
 }
 
 /// Calls that are incomplete. On the first page the undelivered ones come before the others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gaps {
     /// The gaps, newest first; may be few or none although there is a next page.
     pub items: Vec<Gap>,
@@ -55,7 +56,7 @@ pub struct Gaps {
 }
 
 /// A call that is incomplete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// `never_ended`, `ended_without_start` or `undelivered`.
     pub kind: Word,

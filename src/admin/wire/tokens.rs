@@ -1,23 +1,29 @@
 //! Tokens on the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Word;
+use super::{Word, forms};
+use crate::core::role::Role;
 
 /// The body of `POST /tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "role"]))]
 pub struct CreateToken {
     /// What its holder is called from now on.
+    #[schemars(regex(pattern = forms::NAME))]
     pub name: String,
     /// `read`, `operate` or `admin`.
+    #[schemars(extend("enum" = Role::ALL.map(Role::as_str)))]
     pub role: String,
     /// From when on it is worth nothing: a span from now like `90d`, or a time. `null` is never.
+    #[schemars(regex(pattern = forms::SPAN_OR_TIME))]
     pub expires: Option<String>,
 }
 
 /// A token, which only the answer to `POST /tokens` has.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     /// What its holder is called; `admin` is whoever can read the admin token file.
     pub name: String,
@@ -37,14 +43,14 @@ pub struct Token {
 }
 
 /// Every token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tokens {
     /// `admin` first, then by name.
     pub items: Vec<Token>,
 }
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WhoAmI {
     /// By which token.
     #[serde(flatten)]
