@@ -75,6 +75,7 @@ pub const ROUTES: &[Route] = &[
         data: false,
     },
     read("/api/v1/live"),
+    read("/api/v1/feed"),
     read("/api/v1/history"),
     read("/api/v1/disk"),
     read("/api/v1/sources"),

@@ -237,6 +237,11 @@ impl Caller {
     fn who(&self) -> Who {
         Who { name: self.held.name.to_string(), token: self.held.id.clone(), role: self.held.role }
     }
+
+    /// Whether the token that was let in would be let in still: for streams, which outlive the question.
+    pub(super) fn may_still(&self, state: &AdminState) -> bool {
+        state.holders.identify_hash(&self.held.hash(), state.engine.now()).is_ok()
+    }
 }
 
 /// Who asks, for a noun that wants to know.

@@ -1,8 +1,8 @@
 //! What is going on: the live stream (server-sent events), and the last two hours by the minute.
 //!
 //! The stream begins with a `state`, then has a `beat` whenever something has changed, at most one a second. A client
-//! that does not keep up is told to `resync` and gets a `state` again; at the end of the gateway it gets a `bye`. A
-//! comment every few seconds shows that it is still there.
+//! that does not keep up is told to `resync` and gets a `state` again; at the end of the gateway, or of its token, it gets
+//! a `bye`. A comment every few seconds shows that it is still there.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use warp::reply::Response;
 use warp::sse::Event;
 use warp::{Filter as _, Reply as _};
 
+use super::gate::{Caller, caller};
 use super::problem::{Answer, Problem, json};
 use super::pulse::{Told, Watcher};
 use super::{AdminState, GET, only, respond, with};
@@ -30,7 +31,7 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
-    let watched = warp::path!("live").and(only(GET)).and(with(state)).then(live);
+    let watched = warp::path!("live").and(only(GET)).and(caller()).and(with(state)).then(live);
     let remembered = warp::path!("history").and(only(GET)).and(with(state)).then(history);
     watched.or(remembered).unify().map(respond).boxed()
 }
@@ -40,11 +41,11 @@ async fn history(state: AdminState) -> Answer {
     Ok(json(StatusCode::OK, &state.pulse.history()))
 }
 
-async fn live(state: AdminState) -> Answer {
+async fn live(caller: Caller, state: AdminState) -> Answer {
     let watcher = state.pulse.watch(&state.engine, &state.intake).await;
     let watcher = watcher.ok_or_else(|| Problem::unavailable("too many watch already; lists can be read meanwhile"))?;
     let health = state.engine.health();
-    let following = Following { watcher, health, state, next: Next::State };
+    let following = Following { watcher, caller, health, state, next: Next::State };
     let events = told(following).map(Ok::<Event, Infallible>);
     let mut response = warp::sse::reply(warp::sse::keep_alive().interval(QUIET_MAX).stream(events)).into_response();
     let headers = response.headers_mut();
@@ -56,6 +57,7 @@ async fn live(state: AdminState) -> Answer {
 /// One who watches, and what it is told next.
 struct Following {
     watcher: Watcher,
+    caller: Caller,
     health: watch::Receiver<Health>,
     state: AdminState,
     next: Next,
@@ -88,13 +90,13 @@ impl Following {
             _ = self.health.wait_for(|health| *health != Health::Running) => Err(RecvError::Closed),
         };
         match beat {
-            Ok(beat) => of("beat", &beat),
-            Err(RecvError::Lagged(_)) => {
+            Ok(beat) if self.caller.may_still(&self.state) => of("beat", &beat),
+            Err(RecvError::Lagged(_)) if self.caller.may_still(&self.state) => {
                 self.watcher.now = self.state.pulse.now(&self.state.engine, &self.state.intake).await;
                 self.next = Next::State;
                 Event::default().event("resync").data("{}")
             }
-            Err(RecvError::Closed) => {
+            _ => {
                 self.next = Next::Nothing;
                 Event::default().event("bye").data("{}")
             }

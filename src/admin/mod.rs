@@ -19,6 +19,7 @@ mod endpoints;
 mod events;
 pub mod exports;
 mod failures;
+mod feed;
 mod gaps;
 pub mod gate;
 mod health;
@@ -144,6 +145,8 @@ fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infa
         .or(sessions::routes(state))
         .unify()
         .or(live::routes(state))
+        .unify()
+        .or(feed::routes(state))
         .unify()
         .or(site::routes(state))
         .unify();

@@ -130,7 +130,8 @@ pub(super) fn once(slot: &mut Option<String>, name: &str, value: String) -> Resu
     Ok(())
 }
 
-fn split(slot: &mut Vec<String>, value: &str) -> Result<(), Problem> {
+/// Takes the values between commas.
+pub(super) fn split(slot: &mut Vec<String>, value: &str) -> Result<(), Problem> {
     slot.extend(value.split(',').map(str::to_owned));
     Ok(())
 }
@@ -211,14 +212,19 @@ pub(super) fn name(parameter: &str, text: Option<&str>) -> Result<Option<Name>, 
     text.map(|text| Name::new(text).map_err(wrong)).transpose()
 }
 
-fn several<T>(parameter: &str, texts: &[String], read: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {
+/// Each of the values read, of which there may not be too many.
+pub(super) fn several<T>(
+    parameter: &str,
+    texts: &[String],
+    read: impl Fn(&str) -> Result<T, Problem>,
+) -> Result<Vec<T>, Problem> {
     if texts.len() > VALUES_MAX {
         return Err(Problem::parameter(parameter, "has more than 64 values"));
     }
     texts.iter().map(|text| read(text.trim())).collect()
 }
 
-fn event_type(text: &str) -> Result<String, Problem> {
+pub(super) fn event_type(text: &str) -> Result<String, Problem> {
     let start = text.strip_suffix('*').unwrap_or(text);
     if text.is_empty() || start.contains('*') || start.len() > TYPE_LEN_MAX {
         return Err(Problem::parameter("type", "is an event type of at most 128 bytes; `*` can only stand at its end"));
@@ -250,7 +256,7 @@ fn replay(text: &str) -> Result<ReplayId, Problem> {
     text.parse().map_err(|error| Problem::parameter("replay", &format!("is no replay's id: {error}")))
 }
 
-fn status(text: &str) -> Result<Status, Problem> {
+pub(super) fn status(text: &str) -> Result<Status, Problem> {
     let found = if text == "failed" { Some(Status::Dead) } else { Status::from_name(text) };
     found.ok_or_else(|| {
         let words = Status::ALL.map(Status::as_str).join(", ");

@@ -8,6 +8,7 @@
 mod audit;
 mod exchange;
 mod failures;
+mod feed;
 mod flow;
 pub(super) mod forms;
 mod from_core;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use self::audit::{Audit, Difference};
 pub use self::exchange::{ExportEnd, ExportNext, ImportEvent, Imported, Imports};
 pub use self::failures::{FailureGroup, FailureSample, Failures};
+pub use self::feed::{Arrived, Happening, Stood, Tried};
 pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 pub use self::live::{Beat, BeatOf, Disk, Histogram, History, Series, Source, Sources};
 pub use self::operations::Operation;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use reqwest::{RequestBuilder, Url};
+use reqwest::{RequestBuilder, Response, Url};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use super::exit::Failure;
 use super::output::Output;
 use super::reach::{Asked, Whence};
+use super::stream::Stream;
 use crate::admin::access::ROUTES;
 use crate::admin::auth::{self, Token};
 use crate::admin::wire;
@@ -72,6 +73,23 @@ pub(crate) struct Client {
     token: Token,
     asked: Asked,
     token_whence: Whence,
+}
+
+/// Why there is no answer to work with.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// It may be another time.
+    Now(Failure),
+    /// It is refused.
+    Refused(Failure),
+}
+
+impl From<Unanswered> for Failure {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Now(failure) | Unanswered::Refused(failure) => failure,
+        }
+    }
 }
 
 impl Client {
@@ -146,9 +164,18 @@ impl Client {
         path: &[&str],
         parameters: &[(&'static str, String)],
     ) -> Result<Vec<u8>, Failure> {
-        let mut url = self.url(path)?;
+        Ok(self.get_part_now(path, parameters).await?)
+    }
+
+    /// The same, with whether it may be another time.
+    pub(crate) async fn get_part_now(
+        &self,
+        path: &[&str],
+        parameters: &[(&'static str, String)],
+    ) -> Result<Vec<u8>, Unanswered> {
+        let mut url = self.url(path).map_err(Unanswered::Refused)?;
         url.query_pairs_mut().extend_pairs(parameters);
-        self.send(self.http.get(url)).await
+        self.send_now(self.http.get(url)).await
     }
 
     /// `POST path` with these query parameters and lines of JSON.
@@ -204,6 +231,25 @@ impl Client {
         self.get(path, &asked).await
     }
 
+    /// `GET path` with these query parameters, as a stream of what happens.
+    pub(crate) async fn follow(
+        &self,
+        path: &[&str],
+        parameters: &[(&'static str, String)],
+    ) -> Result<Stream, Unanswered> {
+        let mut url = self.url(path).map_err(Unanswered::Refused)?;
+        if !parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(parameters);
+        }
+        // It has no end that could be waited for; that it is silent for too long is the stream's to notice.
+        let request = self.http.get(url).timeout(Duration::from_secs(u64::from(u32::MAX)));
+        let asking = request.bearer_auth(self.token.secret()).send();
+        let asking = tokio::time::timeout(CONNECT_TIMEOUT * 2, asking).await;
+        let answer = asking.map_err(|_| Unanswered::Now(self.asked.late()))?;
+        let response = answer.map_err(|error| Unanswered::Now(self.asked.silent(&error)))?;
+        self.success(response).await.map(Stream::new)
+    }
+
     /// The URL of a path under the API; every part is escaped.
     fn url(&self, path: &[&str]) -> Result<Url, Failure> {
         let mut url = self.base.clone();
@@ -214,11 +260,27 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
-        let unreachable = |error: reqwest::Error| self.asked.silent(&error);
-        let response = request.bearer_auth(self.token.secret()).send().await.map_err(unreachable)?;
+        Ok(self.send_now(request).await?)
+    }
+
+    /// The same, with whether it may be another time.
+    async fn send_now(&self, request: RequestBuilder) -> Result<Vec<u8>, Unanswered> {
+        let silent = |error: reqwest::Error| Unanswered::Now(self.asked.silent(&error));
+        let answer = request.bearer_auth(self.token.secret()).send().await.map_err(silent)?;
+        let body = self.success(answer).await?.bytes().await;
+        body.map(|body| body.to_vec()).map_err(silent)
+    }
+
+    /// The same answer, if it is one of success.
+    async fn success(&self, response: Response) -> Result<Response, Unanswered> {
         let (status, path) = (response.status(), response.url().path().to_owned());
-        let body = response.bytes().await.map_err(unreachable)?;
-        if status.is_success() { Ok(body.to_vec()) } else { Err(self.refused(status, &path, &body)) }
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|error| Unanswered::Now(self.asked.silent(&error)))?;
+        let failure = self.refused(status, &path, &body);
+        let is_busy = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+        Err(if is_busy { Unanswered::Now(failure) } else { Unanswered::Refused(failure) })
     }
 
     /// The gateway's refusal, and what it has to do with how it was asked.

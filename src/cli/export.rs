@@ -150,7 +150,7 @@ async fn total(wanted: &Wanted, client: &Client) -> Result<Option<u64>, Failure>
 }
 
 /// A part's events, and what its last line says.
-fn split(part: &[u8]) -> Option<(&[u8], ExportNext)> {
+pub(super) fn split(part: &[u8]) -> Option<(&[u8], ExportNext)> {
     let lines = part.strip_suffix(b"\n")?;
     let begin = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     Some((part.get(..begin)?, serde_json::from_slice(lines.get(begin..)?).ok()?))

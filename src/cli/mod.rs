@@ -19,6 +19,7 @@ mod failures;
 mod filters;
 mod import;
 mod journal;
+mod listen;
 mod operations;
 mod output;
 mod progress;
@@ -28,7 +29,9 @@ mod replay;
 mod screen;
 mod send;
 mod serve;
+mod stream;
 mod table;
+mod tail;
 mod text;
 mod token;
 mod totals;
@@ -69,6 +72,8 @@ enum Verb {
     Send(send::Args),
     Call(call::Args),
     Gaps(call::GapsArgs),
+    Tail(tail::Args),
+    Listen(listen::Args),
     Events(events::ListArgs),
     Event(events::ShowArgs),
     Failed(failed::Args),
@@ -121,6 +126,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Send(args) => send::run(&args, config).await,
         Verb::Call(args) => call::run(&args, config).await,
         Verb::Gaps(args) => call::gaps(&args, config).await,
+        Verb::Tail(args) => tail::run(&args, config).await,
+        Verb::Listen(args) => listen::run(&args, config).await,
         Verb::Events(args) => events::list(&args, config).await,
         Verb::Event(args) => events::show(&args, config).await,
         Verb::Failed(args) => failed::run(&args, config).await,

@@ -62,6 +62,14 @@ impl Asked {
         }
     }
 
+    /// No answer came in time.
+    pub(crate) fn late(&self) -> Failure {
+        let Self { what, base, whence } = self;
+        let base = base.trim_end_matches('/');
+        let message = format!("{what} does not answer at {base} in time; that is {whence}");
+        Failure { exit: Exit::Unreachable, message: plain(&message) }
+    }
+
     /// An answer came that is no success.
     pub(crate) fn refused(&self, status: u16, body: &[u8]) -> Failure {
         let problem: Option<wire::Problem> = serde_json::from_slice(body).ok();

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::exit::Failure;
 
@@ -131,6 +132,14 @@ pub(crate) fn flow(written: io::Result<()>) -> Result<ControlFlow<()>, Failure> 
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(Failure::failed(format!("the result cannot be written: {error}"))),
     }
+}
+
+/// Whether standard output is a pipe or a socket that nobody reads any more.
+pub(crate) fn is_abandoned() -> bool {
+    let stdout = io::stdout();
+    let mut looked = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut looked, Some(&now)).is_ok() && looked.iter().any(|it| it.revents().contains(PollFlags::ERR))
 }
 
 /// Writes the whole of a result to standard output.

@@ -30,6 +30,11 @@ impl Text {
         self.parts.push(Part::Word(word.to_owned(), Meaning::of(word)));
     }
 
+    /// Goes on with a word for what went wrong.
+    pub(crate) fn push_bad(&mut self, word: &str) {
+        self.parts.push(Part::Word(word.to_owned(), Some(Meaning::Bad)));
+    }
+
     /// Goes on with another text.
     pub(crate) fn push(&mut self, text: Self) {
         self.parts.extend(text.parts);

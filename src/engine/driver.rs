@@ -13,6 +13,7 @@ use super::alerts::{Alerts, Fact};
 use super::attempt::Try;
 use super::committer::Committer;
 use super::dispatcher::{self, Command, Dispatcher, Work};
+use super::feed::{Ended, Feed};
 use super::recent::Recent;
 use super::replayer::Bell;
 use super::{Clock, Health, Transport, read_blocking, supervise};
@@ -43,6 +44,7 @@ pub(super) struct Parts {
     pub(super) committer: Committer,
     pub(super) own_commands: mpsc::UnboundedSender<Command>,
     pub(super) alerts: Alerts,
+    pub(super) feed: Feed,
     /// Wants to know that events were accepted.
     pub(super) accepted: Option<Arc<Notify>>,
     pub(super) rng: fastrand::Rng,
@@ -56,6 +58,8 @@ struct Driver {
     dispatcher: Dispatcher,
     recent: Recent,
     marked_at: Timestamp,
+    /// What whoever follows will be told of attempts that have ended.
+    ended: Ended,
     /// Endpoints whose last attempt was an alert's.
     alerted: HashSet<Name>,
     full: bool,
@@ -68,7 +72,15 @@ pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
     let clocks = (parts.clock.now(), parts.clock.steady());
     let dispatcher = Dispatcher::new(parts.limits, lots, parts.rng.clone(), clocks);
     let recent = Recent::new(parts.recent_max_bytes);
-    let driver = Driver { parts, dispatcher, recent, marked_at: Timestamp::ZERO, alerted: HashSet::new(), full: false };
+    let driver = Driver {
+        parts,
+        dispatcher,
+        recent,
+        marked_at: Timestamp::ZERO,
+        ended: Ended::default(),
+        alerted: HashSet::new(),
+        full: false,
+    };
     supervise("the dispatcher", driver.parts.health.clone(), driver.run(commands));
 }
 
@@ -78,8 +90,9 @@ impl Driver {
         loop {
             let now = self.now();
             while let Some(work) = self.dispatcher.poll_work(now) {
-                self.perform(work);
+                self.perform(now, work);
             }
+            self.ended.clear();
             self.mark(now);
             if let Some(stopped) = self.dispatcher.poll_stopped() {
                 self.remember_marks();
@@ -98,12 +111,18 @@ impl Driver {
     fn tell(&mut self, now: Timestamp, command: Command) {
         match &command {
             Command::Committed(..) => self.parts.bell.landed(),
-            Command::Attempted(about, _) => self.note_alerted(about),
+            Command::Attempted(about, _) => {
+                self.note_alerted(about);
+                if self.parts.feed.is_followed() {
+                    self.ended.note(about);
+                }
+            }
             _ => {}
         }
         let Command::Accepted(events) = command else { return self.dispatcher.handle(now, command) };
         self.parts.accepted.iter().for_each(|accepted| accepted.notify_one());
         for (event, _place) in events {
+            self.parts.feed.accepted(&event);
             let takers = self.dispatcher.handle_accepted(&event);
             self.recent.add(event, takers);
         }
@@ -130,7 +149,7 @@ impl Driver {
         due.map_or(SLEEP_MAX, |due| due.since(now)).clamp(Duration::from_millis(1), SLEEP_MAX)
     }
 
-    fn perform(&mut self, work: Work) {
+    fn perform(&mut self, now: Timestamp, work: Work) {
         match work {
             Work::Send(dispatch) => self.send(dispatch),
             Work::Load(refill) => self.load(refill),
@@ -138,9 +157,15 @@ impl Driver {
                 let own = self.parts.own_commands.clone();
                 let fact = self.parts.alerts.fact_of(&change, |endpoint| self.alerted.contains(endpoint));
                 let alerts = fact.map(|fact| (self.parts.alerts.clone(), fact));
+                let feed = &self.parts.feed;
+                let happening = if feed.is_followed() { self.ended.happening(&change, now) } else { None };
+                let happening = happening.map(|happened| (feed.clone(), happened));
                 self.parts.committer.commit_then(change, move |result| {
                     if let (Some((alerts, fact)), Ok(Receipt::Done)) = (alerts, &result) {
                         alerts.note(fact);
+                    }
+                    if let (Some((feed, happened)), Ok(Receipt::Done)) = (happening, &result) {
+                        feed.tell(happened);
                     }
                     let _told = own.send(Command::Committed(then, result)).is_ok();
                 });

@@ -14,6 +14,7 @@ pub mod calls;
 pub mod committer;
 pub mod dispatcher;
 mod driver;
+pub mod feed;
 mod importing;
 mod recent;
 mod replayer;
@@ -50,6 +51,7 @@ use crate::journal::{Change, Journal, JournalError, Query, Receipt};
 use alerts::Herald;
 use committer::Committer;
 use dispatcher::Command;
+use feed::{Feed, Follower};
 use replayer::{Bell, Replayer};
 pub use replays::{Again, ReplayOrder};
 use sweeper::Sweeper;
@@ -155,6 +157,7 @@ struct Shared {
     transport: Arc<dyn Transport>,
     sweeper: Sweeper,
     accept_slots: Arc<Semaphore>,
+    feed: Feed,
     health: watch::Sender<Health>,
 }
 
@@ -253,6 +256,7 @@ impl Engine {
         };
         let watching = Watching::start(&parts, &herald, &health);
         let (alerts, accepted) = (watching.alerts.clone(), watching.calls.listener());
+        let feed = Feed::new();
         let shared = Shared {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
@@ -266,6 +270,7 @@ impl Engine {
             transport: Arc::clone(&parts.transport),
             sweeper,
             accept_slots,
+            feed: feed.clone(),
             health,
         };
         driver::start(
@@ -280,6 +285,7 @@ impl Engine {
                 own_commands: dispatcher,
                 alerts,
                 accepted,
+                feed,
                 health: health_of_dispatcher,
                 bell,
                 rng,
@@ -414,6 +420,12 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Lanes(reply));
         answer.await.unwrap_or_default()
+    }
+
+    /// Follows what happens from now on; `None` if too many do already.
+    #[must_use]
+    pub fn follow(&self) -> Option<Follower> {
+        self.shared.feed.follow()
     }
 
     /// The endpoints of the config.

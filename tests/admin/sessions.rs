@@ -78,8 +78,13 @@ struct Live(BufReader<TcpStream>);
 
 impl Live {
     async fn open(gateway: &Gateway) -> (u16, Self) {
+        Self::of("live", gateway, TOKEN).await
+    }
+
+    async fn of(what: &str, gateway: &Gateway, token: &str) -> (u16, Self) {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
-        let head = format!("GET /api/v1/live HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+        let asked = format!("GET /api/v1/{what} HTTP/1.1\r\n");
+        let head = format!("{asked}host: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut live = Self(BufReader::new(stream));
         let status = live.line().await.unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -131,17 +136,42 @@ async fn the_live_stream_begins_with_all_and_goes_on_with_what_changes_and_says_
 #[tokio::test]
 async fn so_many_watch_and_no_more() {
     let gateway = Gateway::start().await;
-    let mut all = Vec::new();
-    for _ in 0..32 {
-        let (status, mut live) = Live::open(&gateway).await;
-        assert_eq!(status, 200);
-        live.next("state").await;
-        all.push(live);
+    for (what, first) in [("live", "state"), ("feed", "begun")] {
+        let mut all = Vec::new();
+        for _ in 0..32 {
+            let (status, mut live) = Live::of(what, &gateway, TOKEN).await;
+            assert_eq!(status, 200);
+            live.next(first).await;
+            all.push(live);
+        }
+        assert_eq!(Live::of(what, &gateway, TOKEN).await.0, 503);
+        drop(all);
+        // A place is free once the server has seen that its connection is gone.
+        while Live::of(what, &gateway, TOKEN).await.0 != 200 {}
     }
-    assert_eq!(Live::open(&gateway).await.0, 503);
-    drop(all);
-    // A place is free once the server has seen that its connection is gone.
-    while Live::open(&gateway).await.0 != 200 {}
+}
+
+#[tokio::test]
+async fn a_revoked_token_watches_no_longer() {
+    let gateway = Gateway::start().await;
+    let made = gateway.post("/api/v1/tokens", &json!({"name": "ci", "role": "read"})).await.json();
+    let token = made["token"].as_str().unwrap();
+    let (_, mut live) = Live::of("live", &gateway, token).await;
+    live.next("state").await;
+    // It would be told of nothing that happens here.
+    let (_, mut feed) = Live::of("feed?key=none", &gateway, token).await;
+    feed.next("begun").await;
+    gateway.ask("DELETE", "/api/v1/tokens/ci", b"").await;
+    gateway.tried("picky", "k").await;
+    for mut stream in [live, feed] {
+        stream.next("bye").await;
+        // The last piece of a chunked answer is all that is left.
+        let mut left = String::new();
+        while left != "0" {
+            left = stream.line().await.unwrap();
+            assert!(left.is_empty() || left == "0", "{left}");
+        }
+    }
 }
 
 #[tokio::test]

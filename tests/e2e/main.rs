@@ -12,6 +12,7 @@ mod egress;
 mod events;
 mod exchange;
 mod flask;
+mod follow;
 mod headers;
 mod http;
 mod journal;

@@ -1,19 +1,22 @@
-//! How the gateway stands, described: totals, audit, disk, health, metrics, the live stream, and this description.
+//! How the gateway stands, described: totals, audit, disk, health, metrics, the streams, and this description.
 
 use http::StatusCode;
 use serde_json::json;
 
 use super::operation::Operation;
-use super::parameters::time;
+use super::parameters::{following, time};
 use super::schemas::Schemas;
-use crate::admin::wire::{Audit, Beat, Counters, Disk, Health, History};
+use crate::admin::wire::{Audit, Beat, Counters, Disk, Happening, Health, History};
 
 pub(super) fn described(schemas: &mut Schemas) -> Vec<Operation> {
     let unwell = [StatusCode::SERVICE_UNAVAILABLE];
     let metrics = json!({ "schema": { "type": "string" } });
     let beats = json!({ "schema": { "type": "string", "description": "Server-sent events. `state` has everything, `beat` what \
         has changed (the data of both is a beat); `resync` says that beats were missed and that a `state` follows, \
-        `bye` that the gateway ends.", "x-data": schemas.said::<Beat>() } });
+        `bye` that the gateway ends, or the token.", "x-data": schemas.said::<Beat>() } });
+    let happenings = json!({ "schema": { "type": "string", "description": "Server-sent events. The data of each is a happening, \
+        which says by `what` what it is; the first one is `begun`, the last one `bye`.",
+        "x-data": schemas.said::<Happening>() } });
     vec![
         Operation::get("/livez", "live", "Whether the process is of use at all; if not, start it again.")
             .about("On both listeners, there without a word.")
@@ -59,5 +62,9 @@ pub(super) fn described(schemas: &mut Schemas) -> Vec<Operation> {
         Operation::get("/api/v1/live", "watch", "How everything stands, as it changes.")
             .about("Goes on until one of the two hangs up; at most one beat a second.")
             .sends(200, "A stream of server-sent events.", "text/event-stream", &beats),
+        Operation::get("/api/v1/feed", "follow", "What happens, as it happens.")
+            .about("Goes on until one of the two hangs up, or the token is worth nothing any more.")
+            .takes(following())
+            .sends(200, "A stream of server-sent events.", "text/event-stream", &happenings),
     ]
 }

@@ -103,6 +103,21 @@ pub(super) fn selection_standing(statuses: &[&str]) -> Vec<Value> {
     ]
 }
 
+/// What of all that happens is told.
+pub(super) fn following() -> Vec<Value> {
+    let kinds = json!({ "enum": ["events", "attempts", "endpoints"] });
+    let types = json!({ "type": "string", "minLength": 1 });
+    let keys = json!({ "type": "array", "items": { "type": "string" }, "maxItems": 64 });
+    vec![
+        listed("what", "Only these kinds.", &several(&kinds)),
+        name("endpoint", "What concerns this endpoint."),
+        name("source", "Of events of this source."),
+        listed("type", "Of events of any of these types; a trailing `*` is any ending.", &several(&types)),
+        query("key", "Of events with this key; may be given more than once.", &keys),
+        listed("status", "Attempts that leave their delivery so.", &several(&json!({ "enum": statuses() }))),
+    ]
+}
+
 fn several(items: &Value) -> Value {
     json!({ "type": "array", "items": items, "minItems": 1, "maxItems": 64 })
 }
