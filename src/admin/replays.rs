@@ -14,6 +14,7 @@ use crate::core::event::TYPE_LEN_MAX;
 use crate::core::id::ReplayId;
 use crate::core::rate::Rate;
 use crate::core::replay::{REQUEST_KEY_LEN_MAX, Replay, Request, Terms};
+use crate::core::timestamp::parse_span;
 use crate::egress;
 use crate::engine::{Again, COPIES_MAX, NotDone, ReplayOrder};
 
@@ -118,7 +119,7 @@ fn terms(asked: &wire::OpenReplay) -> Result<Terms, Problem> {
     let max_age = |(pattern, age): (&String, &String)| {
         let start = pattern.strip_suffix('*').unwrap_or(pattern);
         let is_type = !pattern.is_empty() && !start.contains('*') && start.len() <= TYPE_LEN_MAX;
-        let age = select::span(age).filter(|_| is_type);
+        let age = parse_span(age).filter(|_| is_type);
         let what = "has an event type (`*` only at its end) and a span like 5m or 7d for each";
         Ok((pattern.clone(), age.ok_or_else(|| Problem::parameter("max_age", what))?))
     };

@@ -4,9 +4,6 @@
 //! silently ignored would list, or replay, more than was meant.
 
 use std::str::FromStr;
-use std::time::Duration;
-
-use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::problem::Problem;
 use super::wire::Selection;
@@ -16,7 +13,7 @@ use crate::core::failure::FailureGroup;
 use crate::core::filter::{Filter, Pick};
 use crate::core::id::ReplayId;
 use crate::core::name::Name;
-use crate::core::timestamp::Timestamp;
+use crate::core::timestamp::{Timestamp, parse_span};
 use crate::journal::{JournalError, Page, Query};
 
 /// A list's length where none is asked for.
@@ -278,20 +275,13 @@ fn group(text: &str) -> Result<FailureGroup, Problem> {
 /// The time that `text` means at `now`.
 pub(super) fn time(parameter: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
     let read = |text: &str| {
-        let ago = || span(text).map(|span| Timestamp::ZERO.after(now.since(Timestamp::ZERO.after(span))));
+        let ago = || parse_span(text).map(|span| Timestamp::ZERO.after(now.since(Timestamp::ZERO.after(span))));
         Timestamp::parse_rfc3339(text).or_else(ago).ok_or_else(|| {
             let what = "is neither an RFC 3339 time like 2026-01-31T12:00:00Z nor a span before now like 2h or 7d";
             Problem::parameter(parameter, what)
         })
     };
     text.map(read).transpose()
-}
-
-/// A span like `90s`, `2h 30m` or `7d`; a day has 24 hours.
-pub(super) fn span(text: &str) -> Option<Duration> {
-    let span: Span = text.trim().parse().ok()?;
-    let signed: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    Duration::try_from(signed).ok()
 }
 
 /// A page filled from as many of the journal's bounded scans as it needs, up to [`SLICES_MAX`].

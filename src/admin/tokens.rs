@@ -12,7 +12,7 @@ use super::holders::{Held, Holders, NotChanged};
 use super::problem::{Answer, Problem, json, json_telling};
 use super::{AdminState, json_body, respond, select, wire, with};
 use crate::core::role::Role;
-use crate::core::timestamp::Timestamp;
+use crate::core::timestamp::{Timestamp, parse_span};
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let asked = warp::path!("whoami").and(warp::get()).and(caller()).map(whoami);
@@ -69,7 +69,7 @@ fn role(text: &str) -> Result<Role, Problem> {
 
 /// From when on a token is worth nothing: a time, or how long from now; or what is wrong with that.
 pub(crate) fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, &'static str> {
-    let end = Timestamp::parse_rfc3339(text).or_else(|| select::span(text).map(|span| now.after(span)));
+    let end = Timestamp::parse_rfc3339(text).or_else(|| parse_span(text).map(|span| now.after(span)));
     end.ok_or("is neither a span like 90d nor a time like 2026-01-31T12:00:00Z")
 }
 

@@ -21,11 +21,11 @@ use super::exit::Failure;
 use super::output::Output;
 use super::reach::{Asked, Whence};
 use super::stream::Stream;
-use crate::admin::access::ROUTES;
 use crate::admin::auth::{self, Token};
 use crate::admin::wire;
 use crate::config::Config;
 use crate::egress;
+use crate::ingest::NOTHING_HERE;
 
 /// Who answers.
 const ADMIN_API: &str = "the gateway's admin API";
@@ -273,21 +273,21 @@ impl Client {
 
     /// The same answer, if it is one of success.
     async fn success(&self, response: Response) -> Result<Response, Unanswered> {
-        let (status, path) = (response.status(), response.url().path().to_owned());
+        let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = response.bytes().await.map_err(|error| Unanswered::Now(self.asked.silent(&error)))?;
-        let failure = self.refused(status, &path, &body);
+        let failure = self.refused(status, &body);
         let is_busy = matches!(status.as_u16(), 429 | 502 | 503 | 504);
         Err(if is_busy { Unanswered::Now(failure) } else { Unanswered::Refused(failure) })
     }
 
     /// The gateway's refusal, and what it has to do with how it was asked.
-    fn refused(&self, status: StatusCode, path: &str, body: &[u8]) -> Failure {
-        let path = path.strip_prefix(self.base.path().trim_end_matches('/')).unwrap_or(path);
-        if status == StatusCode::NOT_FOUND && ROUTES.iter().any(|route| route.path == path) {
-            return self.asked.stranger(&format!("{path} is unknown there; is it the ingest listener?"));
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+        let problem: Option<wire::Problem> = serde_json::from_slice(body).ok();
+        if problem.is_some_and(|problem| problem.detail == NOTHING_HERE) {
+            return self.asked.stranger("the ingest listener answers");
         }
         let mut failure = self.asked.refused(status.as_u16(), body);
         if status == StatusCode::UNAUTHORIZED {
@@ -361,7 +361,8 @@ pub(crate) fn url_of(listen: SocketAddr, tls: bool) -> String {
 
 /// The absolute URL in `text`, which `what` gave.
 pub(crate) fn base_url(what: &str, text: &str) -> Result<Url, Failure> {
-    egress::target(text).map_err(|_| Failure::usage(format!("{what} is not an absolute http or https URL")))
+    egress::target(text)
+        .map_err(|_| Failure::usage(format!("{what} is not an absolute http or https URL, like http://127.0.0.1:8081")))
 }
 
 #[cfg(test)]

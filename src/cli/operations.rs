@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::filters::Extent;
@@ -54,14 +56,27 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     args.remote.output.show_list(&client, (&["operations"], &given), &args.extent, listed).await
 }
 
+/// What was asked for, without what was left open; `None` if that is all.
+fn given(parameters: &Value) -> Option<Value> {
+    match parameters {
+        Value::Null => None,
+        Value::Object(fields) => {
+            let fields: Map<String, Value> =
+                fields.iter().filter_map(|(name, value)| Some((name.clone(), given(value)?))).collect();
+            (!fields.is_empty()).then_some(Value::Object(fields))
+        }
+        value => Some(value.clone()),
+    }
+}
+
 fn listed(operations: &[Operation]) -> Text {
     let mut table = Table::new(&["AT", "WHO", "FROM", "WHAT", "OBJECT", "RESULT"]);
     for operation in operations {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let (who, from, object) = (text(&operation.who), text(&operation.from), text(&operation.object));
         table.row([&operation.at, &who, &from, &operation.what, &object, &operation.result]);
-        if !operation.parameters.is_null() {
-            table.note(&operation.parameters.to_string());
+        if let Some(parameters) = given(&operation.parameters) {
+            table.note(&parameters.to_string());
         }
         if let Some(detail) = &operation.detail {
             table.note(detail);
@@ -71,4 +86,19 @@ fn listed(operations: &[Operation]) -> Text {
         }
     }
     table.text("no operation fits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_left_open_is_not_shown() {
+        assert_eq!(given(&Value::Null), None);
+        assert_eq!(given(&json!({ "rate": null, "max_age": {} })), None);
+        let asked = json!({ "canary": null, "filter": { "since": "1h", "until": null, "type": [] }, "dry_run": false });
+        assert_eq!(given(&asked), Some(json!({ "filter": { "since": "1h", "type": [] }, "dry_run": false })));
+        assert_eq!(given(&json!("cut {\"a\":")), Some(json!("cut {\"a\":")));
+    }
 }

@@ -68,13 +68,13 @@ impl Output {
                 break;
             }
         }
+        if self != Self::Jsonl {
+            self.show(&page, |page| as_text(&page.items))?;
+        }
         if self != Self::Json {
             say_where_it_goes_on(page.next.as_deref());
         }
-        match self {
-            Self::Jsonl => Ok(()),
-            _ => self.show(&page, |page| as_text(&page.items)),
-        }
+        Ok(())
     }
 }
 

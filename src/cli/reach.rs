@@ -83,7 +83,7 @@ impl Asked {
     pub(crate) fn stranger(&self, why: &str) -> Failure {
         let Self { what, base, whence } = self;
         let base = base.trim_end_matches('/');
-        Failure::failed(plain(&format!("{what} is not at {base}: {why}; that is {whence}")))
+        Failure::failed(plain(&format!("{what} is not at {base}; that is {whence}: {why}")))
     }
 
     fn hint(&self, error: &reqwest::Error) -> String {

@@ -12,8 +12,9 @@ use super::client::{Client, Remote};
 use super::events::event_of;
 use super::exit::Failure;
 use super::filters::Filters;
+use super::screen::say;
 use super::table::Table;
-use super::text::Text;
+use super::text::{Text, plain};
 use crate::admin::wire::{
     Made, OpenReplay, Plan, Replay, ReplayAgain, ReplayDelivery, ReplayEvent, Replays, Selection, Trial, TrialAnswer,
 };
@@ -199,7 +200,12 @@ async fn many(args: &Args, filter: Selection, client: &Client) -> Result<(), Fai
         true => opened,
         false => watch::until_ended(opened, plan.map(|plan| plan.selected), client).await?,
     };
-    args.remote.output.show(&replay, watch::summary)
+    args.remote.output.show(&replay, watch::summary)?;
+    let statuses = &replay.filter.statuses;
+    if replay.state == "completed" && replay.selected == 0 && asked.filter.statuses.is_empty() && !statuses.is_empty() {
+        say(&plain(&format!("nothing fitted; without --status only what is {} is meant", statuses.join(" or "))));
+    }
+    Ok(())
 }
 
 async fn turn(verb: &Verb, config: &Path) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
 use crate::core::retention::{Keep, Retention};
 use crate::core::source::{DedupRule, Source};
+use crate::core::timestamp::parse_span;
 
 /// How many log segments the bodies of one source must at least be allowed: less could not be kept to.
 const SEGMENTS_MIN: u64 = 2;
@@ -56,18 +57,18 @@ pub(super) fn all(default: Keep, keeps: BTreeMap<Name, Keep>, sources: &[Source]
     Retention { default, sources: keeps, endpoints, windows }
 }
 
-/// A number of days, a shorter span, or no end.
+/// A span, which may be longer than others, or no end.
 pub(super) fn age(text: &str) -> Result<Option<Duration>, String> {
     /// Ten years, more or less.
     const DAYS_MAX: u64 = 3660;
-    let shape = || "not a time to keep; write one like \"30d\", \"12h\" or \"forever\"".to_owned();
     if text == "forever" {
         return Ok(None);
     }
-    let Some(days) = text.strip_suffix('d') else { return scalar::duration(text).map(Some).map_err(|_| shape()) };
-    match days.trim_end().parse::<u64>() {
-        Ok(days) if (1..=DAYS_MAX).contains(&days) => Ok(Some(Duration::from_secs(days * 24 * 3600))),
-        Ok(_) => Err(format!("must be 1d to {DAYS_MAX}d, or \"forever\"")),
-        Err(_) => Err(shape()),
+    match parse_span(text) {
+        None => Err("not a time to keep; write one like \"30d\", \"12h\" or \"forever\"".to_owned()),
+        Some(span) if (Duration::from_millis(1)..=Duration::from_secs(DAYS_MAX * 24 * 3600)).contains(&span) => {
+            Ok(Some(span))
+        }
+        Some(_) => Err(format!("must be from 1ms to {DAYS_MAX}d, or \"forever\"")),
     }
 }

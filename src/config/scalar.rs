@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use jiff::SignedDuration;
 use reqwest::Url;
 
 use crate::core::event::TYPE_LEN_MAX;
 use crate::core::name::Name;
 use crate::core::source::Place;
+use crate::core::timestamp::parse_span;
 
 /// The longest duration that can be asked for: the longest year.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -28,9 +28,8 @@ pub(super) fn is_variable(name: &str) -> bool {
 
 /// A time span from 1 ms to 366 days.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
-    match parsed {
-        None => Err("not a duration; write one like \"500ms\", \"15s\", \"1h 30m\" or \"24h\"".to_owned()),
+    match parse_span(text) {
+        None => Err("not a duration; write one like \"500ms\", \"15s\", \"1h 30m\" or \"7d\"".to_owned()),
         Some(span) if (Duration::from_millis(1)..=DURATION_MAX).contains(&span) => Ok(span),
         Some(_) => Err("must be from 1ms to 8784h (366 days)".to_owned()),
     }
@@ -159,10 +158,17 @@ mod tests {
 
     #[test]
     fn durations_are_spans_of_a_millisecond_to_a_year() {
-        for (text, ms) in [("1ms", 1), ("500ms", 500), ("15s", 15_000), ("1h 30m", 5_400_000), ("24h", 86_400_000)] {
+        for (text, ms) in [
+            ("1ms", 1),
+            ("500ms", 500),
+            ("15s", 15_000),
+            ("1h 30m", 5_400_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for bad in ["", "15", "0s", "-1s", "1s ago", "1ns", "8785h", "soon", "1d", "99999999999999999999h"] {
+        for bad in ["", "15", "0s", "-1s", "1s ago", "1ns", "8785h", "367d", "soon", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

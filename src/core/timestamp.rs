@@ -75,6 +75,14 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Reads a span as people write it, like `90s`, `2h 30m` or `7d`; a day has 24 hours. `None` if it is none, or goes back.
+#[must_use]
+pub fn parse_span(text: &str) -> Option<Duration> {
+    let span: jiff::Span = text.trim().parse().ok()?;
+    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(signed).ok()
+}
+
 /// A duration in whole milliseconds, saturating.
 #[must_use]
 pub fn duration_millis(span: Duration) -> u64 {
@@ -90,6 +98,18 @@ mod tests {
         let time = Timestamp::parse_rfc3339("2023-06-08T12:30:00.250+02:00").unwrap();
         assert_eq!(time.to_string(), "2023-06-08T10:30:00.250Z");
         assert_eq!(Timestamp::parse_rfc3339(&time.to_string()), Some(time));
+    }
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        let seconds = |text: &str| parse_span(text).map(|span| span.as_secs_f64());
+        assert_eq!(seconds("90s"), Some(90.0));
+        assert_eq!(seconds(" 2h 30m "), Some(9000.0));
+        assert_eq!(seconds("500ms"), Some(0.5));
+        assert_eq!(seconds("1w 1d"), Some(8.0 * 86400.0));
+        for text in ["", "soon", "5", "-3s", "1h ago", "1y", "1 month", "99999999999999999999s"] {
+            assert_eq!(parse_span(text), None, "{text}");
+        }
     }
 
     #[test]

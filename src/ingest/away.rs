@@ -16,6 +16,9 @@ use crate::engine::NotAccepted;
 use crate::problem;
 use crate::telemetry::Turned;
 
+/// What is said where nothing is: it tells this listener from others.
+pub const NOTHING_HERE: &str = "there is nothing here; events are sent to /in/<source>";
+
 /// Why a request is turned away. Its text never holds anything of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Away {
@@ -153,7 +156,7 @@ const fn whole_seconds(wait: Duration) -> u64 {
 impl fmt::Display for Away {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("there is nothing here; events are sent to /in/<source>"),
+            Self::Nothing => f.write_str(NOTHING_HERE),
             Self::UnknownSource => f.write_str("there is no such source"),
             Self::Method { allowed } => write!(f, "the method must be one of: {allowed}"),
             Self::Headers => write!(f, "the headers have more than {HEADERS_KEPT_MAX_BYTES} bytes"),

@@ -48,6 +48,7 @@ use crate::journal::refused::Refusals;
 use crate::telemetry::{Intake, Turned};
 use ack::Template;
 use away::Away;
+pub use away::NOTHING_HERE;
 use body::{Arriving, Rest};
 use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;

@@ -1,5 +1,6 @@
 //! What every verb prints, for people and for programs: formats, colours, widths, and readers that go away.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -61,6 +62,69 @@ const LISTS: [&[&str]; 10] = [
     &["call", "call-1"],
 ];
 
+/// Verbs that print one object.
+const OBJECTS: [&[&str]; 4] = [&["counters"], &["audit"], &["whoami"], &["endpoint", "show", "crm"]];
+
+/// Verbs that print what came of doing something, what is looked at elsewhere, or lines without an end.
+const OTHERS: [&str; 30] = [
+    "cancel",
+    "endpoint pause",
+    "endpoint resume",
+    "endpoint test",
+    "endpoints",
+    "event",
+    "import",
+    "journal",
+    "journal export",
+    "journal rebuild",
+    "journal stats",
+    "journal verify",
+    "listen",
+    "pause",
+    "refused ingest",
+    "refused show",
+    "replay",
+    "replay cancel",
+    "replay pause",
+    "replay rerun",
+    "replay resume",
+    "replay watch",
+    "resume",
+    "send",
+    "tail",
+    "token",
+    "token create",
+    "token revoke",
+    "health",
+    "reload",
+];
+
+/// Every verb that takes `--output`, as a completion script has it: `call`, `token list`.
+fn verbs_with_output(gateway: &Gateway) -> BTreeSet<String> {
+    let script = gateway.verb(["completion", "fish"]).ok();
+    let conditions = script.lines().filter(|line| line.contains(" -l output ")).map(|line| {
+        let when = line.split('"').nth(1).unwrap();
+        let (verb, below) = when.split_once("; and ").unwrap_or((when, ""));
+        let verb = verb.strip_prefix("__fish_backstop_using_subcommand ").unwrap();
+        let below = below.strip_prefix("__fish_seen_subcommand_from ").map(|below| format!(" {below}"));
+        format!("{verb}{}", below.unwrap_or_default())
+    });
+    conditions.collect()
+}
+
+#[test]
+fn no_verb_that_speaks_to_programs_is_forgotten_here() {
+    let place = Place::new("");
+    let mut left = verbs_with_output(&place.serve());
+    assert!(left.len() > 30, "{left:?}");
+    for verb in LISTS.iter().chain(&OBJECTS) {
+        let two = verb.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+        assert!(left.remove(&two) || left.remove(verb[0]), "{verb:?} takes no --output");
+    }
+    left.retain(|verb| !OTHERS.contains(&verb.as_str()));
+    assert!(left.is_empty(), "put into LISTS what prints a list, into OBJECTS what prints an object: {left:?}");
+}
+
 #[test]
 fn every_list_is_the_apis_json_and_a_line_an_item() {
     let sink = Sink::answering(OK);
@@ -82,7 +146,7 @@ fn every_list_is_the_apis_json_and_a_line_an_item() {
         // For people: a row an item, unless notes stand between.
         assert!(print("table").lines().count() > items.len(), "{verb:?}");
     }
-    for verb in [&["counters"][..], &["audit"], &["whoami"], &["endpoint", "show", "crm"]] {
+    for verb in OBJECTS {
         let mut command = gateway.command([]);
         let line = finish(command.args(verb).args(["--output", "jsonl"])).ok();
         assert_eq!(line.lines().count(), 1, "{verb:?}: {line}");
@@ -254,7 +318,9 @@ fn whoever_does_not_answer_is_named_with_what_to_do() {
     let tls = ask(&format!("https://{}", gateway.admin)).failed(3);
     assert!(tls.contains("that is --admin: no TLS is spoken there; write http://"), "{tls}");
     let ingest = ask(&format!("http://{}", gateway.ingest)).failed(1);
-    assert!(ingest.contains("/api/v1/counters is unknown there; is it the ingest listener?"), "{ingest}");
+    assert!(ingest.contains("that is --admin: the ingest listener answers"), "{ingest}");
+    let one = gateway.verb(["event", "evt_1", "--admin", &format!("http://{}", gateway.ingest)]).failed(1);
+    assert!(one.contains("that is --admin: the ingest listener answers"), "{one}");
     let other = ask(&stranger()).failed(1);
     assert!(other.contains("the gateway's admin API is not at ") && other.contains("that is --admin"), "{other}");
     // The sink breaks off at what is no post, as a listener with TLS does at what is no handshake.
@@ -262,7 +328,7 @@ fn whoever_does_not_answer_is_named_with_what_to_do() {
     assert!(broken.contains("that is --admin: is it a listener with TLS? Then write https://"), "{broken}");
     let to = format!("http://{}", gateway.admin);
     let sent = gateway.verb(["send", "--sample", "call_ended", "--ingest", &to]).failed(1);
-    assert!(sent.contains("the admin API answers, not the ingest listener; that is --ingest"), "{sent}");
+    assert!(sent.contains("that is --ingest: the admin API answers, not the ingest listener"), "{sent}");
     let mut stranger = gateway.command(["counters"]);
     let stranger = finish(stranger.env("BACKSTOP_TOKEN", "0123456789abcdef0123")).failed(1);
     assert!(stranger.contains("the token sent is that of the variable BACKSTOP_TOKEN"), "{stranger}");

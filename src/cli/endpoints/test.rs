@@ -9,6 +9,7 @@ use crate::cli::events::excerpt;
 use crate::cli::exit::Failure;
 use crate::cli::text::{Text, plain};
 use crate::cli::{progress, waits};
+use crate::core::timestamp::parse_span;
 
 /// How often the delivery is asked about.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -35,10 +36,7 @@ pub(crate) struct Args {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|span| Duration::try_from(span).ok())
-        .ok_or_else(|| "write a span like 30s or 2m".to_owned())
+    parse_span(text).ok_or_else(|| "write a span like 30s or 2m".to_owned())
 }
 
 /// Sends one, and waits for its first attempt.
@@ -106,16 +104,4 @@ fn told(delivery: &Delivery) -> Text {
     }
     text.push_str("\n");
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_read() {
-        assert_eq!(span("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(span("1m 30s"), Ok(Duration::from_secs(90)));
-        assert!(span("-3s").is_err() && span("soon").is_err());
-    }
 }

@@ -8,6 +8,8 @@ use crate::admin::wire::{Replay, SkippedBy};
 use crate::cli::client::Client;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::progress;
+use crate::cli::screen::say;
+use crate::cli::text::plain;
 
 /// How often it is asked about.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -19,6 +21,9 @@ const SILENT_MAX: u32 = 120;
 /// Interrupted, the command ends and the replay goes on.
 pub(super) async fn until_ended(mut replay: Replay, total: Option<u64>, client: &Client) -> Result<Replay, Failure> {
     let bar = bar(total);
+    if bar.is_hidden() && goes_on(&replay) {
+        say(&format!("{} is watched until it has ended; it goes on if this is interrupted", plain(&replay.id)));
+    }
     let mut silent = 0;
     while goes_on(&replay) {
         bar.set_position(ended(&replay));
