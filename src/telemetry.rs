@@ -1,10 +1,11 @@
-//! Telemetry: structured logs, with one wide line per attempt, and the counts of what was turned away.
+//! Telemetry: structured logs, with one wide line per attempt; the counts of what came to the door ([`Intake`]), and
+//! what is measured where it happens ([`measures`]).
 //!
-//! No line holds a secret, a body, or a header's value. Metrics are the admin API's: they are read where
-//! things stand, not counted here.
+//! No line holds a secret, a body, or a header's value. Metrics are the admin API's: most are read where things stand,
+//! not counted here.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod intake;
+pub mod measures;
 
 use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
 use crate::core::breaker::Circuit;
@@ -13,6 +14,7 @@ use crate::core::id::DeliveryId;
 use crate::core::name::Name;
 use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
+pub use intake::{Intake, Turned};
 
 /// Begins to write logs to stderr: one JSON object a line, or text for people.
 ///
@@ -39,6 +41,8 @@ pub struct About {
     pub event: Option<(Name, String, Option<String>)>,
     /// Length of the body, in bytes.
     pub body_bytes: usize,
+    /// Whether the delivery repeats an earlier one, by a replay or by hand.
+    pub again: bool,
 }
 
 /// Writes the one line of an attempt.
@@ -112,86 +116,5 @@ pub fn standing(endpoint: &Name, standing: &Standing) {
             silent_until,
             "endpoint"
         ),
-    }
-}
-
-/// Why a request was turned away at the door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(usize)]
-pub enum Turned {
-    /// The same event was there already; it was acknowledged, not stored again.
-    Duplicate,
-    /// No such source.
-    UnknownSource,
-    /// Another method than POST.
-    Method,
-    /// The body is over the source's cap.
-    TooLarge,
-    /// The body came too slowly, or broke off.
-    Slow,
-    /// It was not from who its source says may send.
-    Unverified,
-    /// A strict source could not read it.
-    Unreadable,
-    /// The journal could not take it.
-    Unavailable,
-    /// More came than the rate allows.
-    Rate,
-    /// A connection of an address that had its share of them.
-    Crowded,
-}
-
-/// Counts since the process began.
-#[derive(Debug, Default)]
-pub struct Intake {
-    counts: [AtomicU64; Turned::ALL.len()],
-}
-
-impl Turned {
-    /// Every reason.
-    pub const ALL: [Self; 10] = [
-        Self::Duplicate,
-        Self::UnknownSource,
-        Self::Method,
-        Self::TooLarge,
-        Self::Slow,
-        Self::Unverified,
-        Self::Unreadable,
-        Self::Unavailable,
-        Self::Rate,
-        Self::Crowded,
-    ];
-
-    /// The word used in the API, the CLI and the logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Duplicate => "duplicate",
-            Self::UnknownSource => "unknown_source",
-            Self::Method => "method",
-            Self::TooLarge => "too_large",
-            Self::Slow => "slow",
-            Self::Unverified => "unverified",
-            Self::Unreadable => "unreadable",
-            Self::Unavailable => "unavailable",
-            Self::Rate => "rate",
-            Self::Crowded => "crowded",
-        }
-    }
-}
-
-impl Intake {
-    /// Counts one.
-    pub fn note(&self, turned: Turned) {
-        if let Some(count) = self.counts.get(turned as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// The counts by reason.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let pairs = Turned::ALL.iter().zip(&self.counts);
-        pairs.map(|(turned, count)| (turned.as_str(), count.load(Ordering::Relaxed))).collect()
     }
 }

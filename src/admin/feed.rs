@@ -244,6 +244,7 @@ mod tests {
             endpoint: name("crm"),
             event: Some((head.source.clone(), head.event_type.clone(), head.key.clone())),
             body_bytes: 2,
+            again: false,
         };
         let attempted = Attempted {
             about,

@@ -294,7 +294,7 @@ const fn word(circuit: Circuit) -> super::wire::Word {
 
 /// By endpoint, when the oldest event was received of which it waits for a delivery: the first that was not tried, or the
 /// first exception. One bounded scan each.
-fn oldest(journal: &dyn Journal, endpoints: Vec<Name>) -> Result<BTreeMap<Name, Timestamp>, JournalError> {
+pub(super) fn oldest(journal: &dyn Journal, endpoints: Vec<Name>) -> Result<BTreeMap<Name, Timestamp>, JournalError> {
     let mut found = BTreeMap::new();
     for endpoint in endpoints {
         let fresh = journal.fresh(&endpoint, journal.mark(&endpoint), 1)?;

@@ -96,6 +96,11 @@ const fn dedup(rule: &DedupRule) -> &'static str {
 }
 
 async fn disk(state: AdminState) -> Answer {
+    Ok(json(StatusCode::OK, &room(&state).await?))
+}
+
+/// How full the disk is.
+pub(super) async fn room(state: &AdminState) -> Result<wire::Disk, Problem> {
     let (site, full) = (Arc::clone(&state.site), state.engine.is_full());
     let room = tokio::task::spawn_blocking(move || {
         let room = disk::room(&site.journal)?;
@@ -104,7 +109,7 @@ async fn disk(state: AdminState) -> Answer {
     let unreadable = |error: std::io::Error| Problem::unavailable(format!("the disk does not say: {error}"));
     let ((free_bytes, total_bytes), journal_bytes, free_min_bytes) =
         room.await.map_err(Problem::panicked)?.map_err(unreadable)?;
-    Ok(json(StatusCode::OK, &wire::Disk { journal_bytes, free_bytes, total_bytes, free_min_bytes, full }))
+    Ok(wire::Disk { journal_bytes, free_bytes, total_bytes, free_min_bytes, full })
 }
 
 /// Bytes that the files in a folder take up. What goes away while it is looked at counts nothing.

@@ -136,6 +136,10 @@ impl StatusSet {
 }
 
 impl Outcome {
+    /// Every outcome, in code order.
+    pub const ALL: [Self; 5] =
+        [Self::Delivered, Self::Retryable, Self::Permanent, Self::Throttled, Self::MaybeDelivered];
+
     /// What `reply` means. 410 is always permanent; `permanent` names further statuses that are.
     #[must_use]
     pub fn classify(reply: &Reply, permanent: &StatusSet) -> Self {
@@ -156,9 +160,7 @@ impl Outcome {
     /// The outcome with this code on disk.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Delivered, Self::Retryable, Self::Permanent, Self::Throttled, Self::MaybeDelivered]
-            .into_iter()
-            .find(|outcome| *outcome as u8 == code)
+        Self::ALL.into_iter().find(|outcome| *outcome as u8 == code)
     }
 
     /// The word used in the API, the CLI and the logs.

@@ -272,10 +272,13 @@ impl Skipped {
 }
 
 impl ReplayState {
+    /// Every state, in code order.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Completed, Self::Cancelled, Self::Paused];
+
     /// The state with this code on disk.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Running, Self::Completed, Self::Cancelled, Self::Paused].into_iter().find(|state| *state as u8 == code)
+        Self::ALL.into_iter().find(|state| *state as u8 == code)
     }
 
     /// The word used in the API, the CLI and the logs.

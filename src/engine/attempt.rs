@@ -38,7 +38,8 @@ struct Found {
 impl Try {
     pub(super) async fn run(self) -> (About, Attempt) {
         let (delivery, number) = (self.dispatch.id, self.dispatch.attempt);
-        let mut about = About { delivery, endpoint: self.endpoint.name.clone(), event: None, body_bytes: 0 };
+        let mut about =
+            About { delivery, endpoint: self.endpoint.name.clone(), event: None, body_bytes: 0, again: false };
         let started_at = self.clock.now();
         let began = Instant::now();
         let (reply, lost) = match self.find().await {
@@ -46,6 +47,7 @@ impl Try {
                 let draft = &found.event.draft;
                 about.event = Some((draft.source.clone(), draft.event_type.clone(), draft.key.clone()));
                 about.body_bytes = draft.body.len();
+                about.again = found.again;
                 // A bug in a transport must not take the slot with it for ever.
                 let sent = AssertUnwindSafe(self.send(found, started_at)).catch_unwind().await;
                 (sent.unwrap_or_else(|_| not_sent("sending panicked; this is a bug in backstop")), false)

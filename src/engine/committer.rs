@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::dispatcher::Command;
 use super::{Accepted, Health};
@@ -24,6 +25,7 @@ use crate::core::id::{EventId, IdSource, ReplayId};
 use crate::core::mutant::{self, Mutant};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Journal, JournalError, Receipt};
+use crate::telemetry::measures::Commits;
 
 /// Most requests in a group.
 const GROUP_MAX: usize = 1024;
@@ -48,6 +50,7 @@ pub struct Committer {
     requests: Sender<Request>,
     ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    measured: Arc<Commits>,
 }
 
 enum Request {
@@ -69,6 +72,7 @@ pub struct Writer {
     dispatcher: mpsc::UnboundedSender<Command>,
     health: watch::Sender<Health>,
     ids: Arc<Mutex<(IdSource, fastrand::Rng)>>,
+    measured: Arc<Commits>,
     changes: Vec<Change>,
     waiting: Vec<Waiting>,
     /// What retention wants. It rides with a group, one at a time, for a sync of its own would keep others waiting.
@@ -93,12 +97,14 @@ impl Committer {
     ) -> (Self, Writer) {
         let (requests, received) = channel();
         let ids = Arc::new(Mutex::new(ids));
+        let measured = Arc::new(Commits::default());
         let writer = Writer {
             journal,
             requests: received,
             dispatcher,
             health,
             ids: Arc::clone(&ids),
+            measured: Arc::clone(&measured),
             changes: Vec::new(),
             waiting: Vec::new(),
             retains: VecDeque::new(),
@@ -108,7 +114,7 @@ impl Committer {
             lingers: false,
             stopping: false,
         };
-        (Self { requests, ids, thread: Arc::default() }, writer)
+        (Self { requests, ids, thread: Arc::default(), measured }, writer)
     }
 
     /// A committer with a thread that keeps its writer at work.
@@ -151,6 +157,11 @@ impl Committer {
     pub(super) fn replay_id(&self, now: Timestamp) -> ReplayId {
         let (ids, rng) = &mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.replay(now, rng)
+    }
+
+    /// What commits took.
+    pub(super) const fn measured(&self) -> &Arc<Commits> {
+        &self.measured
     }
 
     /// Commits what was asked before, then ends.
@@ -282,13 +293,13 @@ impl Writer {
             return self.commit_group();
         }
         self.changes.push(change);
-        let mut committed = self.journal.commit(&self.changes);
+        let mut committed = self.store(&self.changes);
         let retain = self.changes.pop();
         let is_apart = matches!(committed, Err(JournalError::Full(_))) && !self.changes.is_empty();
         if is_apart {
             // Room that is kept for outcomes is not spent on a group with retention in it: each by itself.
             self.commit_group();
-            committed = self.journal.commit(retain.as_slice());
+            committed = self.store(retain.as_slice());
         }
         match committed {
             Ok(mut receipts) => {
@@ -315,7 +326,7 @@ impl Writer {
         if let Some(error) = self.failed.clone() {
             return self.refuse(&error);
         }
-        match self.journal.commit(&self.changes) {
+        match self.store(&self.changes) {
             Ok(receipts) => {
                 self.changes.clear();
                 self.answer(receipts);
@@ -323,6 +334,15 @@ impl Writer {
             Err(JournalError::Full(why)) => self.keep_what_must_not_be_lost(&why),
             Err(error) => self.fail(error),
         }
+    }
+
+    fn store(&self, changes: &[Change]) -> Result<Vec<Receipt>, JournalError> {
+        let began = Instant::now();
+        let committed = self.journal.commit(changes);
+        if committed.is_ok() {
+            self.measured.note(changes.len(), began.elapsed());
+        }
+        committed
     }
 
     /// Tells the dispatcher first: whoever has been answered can rely on its knowing.

@@ -24,6 +24,7 @@ use crate::core::source::ALERTS;
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Journal, JournalError, Receipt};
 use crate::telemetry::About;
+use crate::telemetry::measures::{Attempts, ByName};
 
 /// Commands taken in one go before the dispatcher is asked again.
 const COMMANDS_MAX: usize = 256;
@@ -51,6 +52,7 @@ pub(super) struct Parts {
     pub(super) health: watch::Sender<Health>,
     /// Rung when a delivery has moved on.
     pub(super) bell: Arc<Bell>,
+    pub(super) measured: Arc<ByName<Attempts>>,
 }
 
 struct Driver {
@@ -185,8 +187,10 @@ impl Driver {
             recent,
         };
         let own = self.parts.own_commands.clone();
+        let measured = Arc::clone(&self.parts.measured);
         tokio::spawn(async move {
             let (about, attempt) = try_it.run().await;
+            measured.of(&about.endpoint).note(&about, &attempt);
             let _told = own.send(Command::Attempted(about, attempt)).is_ok();
         });
     }

@@ -48,6 +48,7 @@ use crate::core::scheduler::{LaneView, Limits, Wait};
 use crate::core::standing::{NOTE_LEN_MAX, Pause, PauseCause};
 use crate::core::timestamp::Timestamp;
 use crate::journal::{Change, Journal, JournalError, Query, Receipt};
+use crate::telemetry::measures::{Attempts, ByName, Commits};
 use alerts::Herald;
 use committer::Committer;
 use dispatcher::Command;
@@ -158,6 +159,7 @@ struct Shared {
     sweeper: Sweeper,
     accept_slots: Arc<Semaphore>,
     feed: Feed,
+    attempts: Arc<ByName<Attempts>>,
     health: watch::Sender<Health>,
 }
 
@@ -257,6 +259,7 @@ impl Engine {
         let watching = Watching::start(&parts, &herald, &health);
         let (alerts, accepted) = (watching.alerts.clone(), watching.calls.listener());
         let feed = Feed::new();
+        let attempts = Arc::<ByName<Attempts>>::default();
         let shared = Shared {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
@@ -271,6 +274,7 @@ impl Engine {
             sweeper,
             accept_slots,
             feed: feed.clone(),
+            attempts: Arc::clone(&attempts),
             health,
         };
         driver::start(
@@ -288,6 +292,7 @@ impl Engine {
                 feed,
                 health: health_of_dispatcher,
                 bell,
+                measured: attempts,
                 rng,
             },
             commands,
@@ -449,6 +454,18 @@ impl Engine {
     #[must_use]
     pub fn freed_bytes(&self) -> u64 {
         self.shared.sweeper.freed_bytes()
+    }
+
+    /// How attempts went, by endpoint, since the start.
+    #[must_use]
+    pub fn attempts(&self) -> &ByName<Attempts> {
+        &self.shared.attempts
+    }
+
+    /// What commits took since the start.
+    #[must_use]
+    pub fn commits(&self) -> &Arc<Commits> {
+        self.shared.committer.measured()
     }
 
     /// Now, by the engine's clock.

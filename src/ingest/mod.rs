@@ -31,6 +31,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::time::Instant;
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Reply as _};
@@ -45,6 +46,7 @@ use crate::core::verify::OnFail;
 use crate::core::verify::handshake::{Handshake, Reply};
 use crate::engine::{Engine, Health, NotAccepted};
 use crate::journal::refused::Refusals;
+use crate::telemetry::measures::Taken;
 use crate::telemetry::{Intake, Turned};
 use ack::Template;
 use away::Away;
@@ -74,6 +76,7 @@ struct Entrance {
     source: Source,
     ack: Template,
     limit: Option<Limit>,
+    measured: Arc<Taken>,
 }
 
 /// A request as it stands at the door.
@@ -105,7 +108,8 @@ pub fn filter(
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let entrance = |source: Source| {
         let (ack, limit) = (Template::new(&source.ack), source.rate.map(Limit::new));
-        (source.name.clone(), Arc::new(Entrance { source, ack, limit }))
+        let measured = intake.taken.of(&source.name);
+        (source.name.clone(), Arc::new(Entrance { source, ack, limit, measured }))
     };
     let sources = sources.into_iter().map(entrance).collect();
     let door = Arc::new(Door { sources, engine, intake, refusals, limit: rate.map(Limit::new) });
@@ -167,6 +171,7 @@ impl Door {
         B: Buf + Send,
         E: Send,
     {
+        let began = Instant::now();
         let Request { method, token, target, headers, peer, body: mut arriving } = request;
         let now = self.engine.now();
         let sender = Sender { now, peer: peer.map(|peer| peer.ip()), token, target, headers };
@@ -218,7 +223,9 @@ impl Door {
         };
         self.within_rate(entrance, Limit::take)
             .inspect_err(|away| self.keep_too_often(source, peer, entrance, away))?;
+        let body_bytes = draft.body.len();
         let accepted = self.engine.accept(draft).await.map_err(Away::NotAccepted)?;
+        entrance.measured.note(body_bytes, began.elapsed());
         if let Some(again) = &accepted.duplicate {
             self.intake.note(Turned::Duplicate);
             self.keep_duplicate(again, accepted.id, peer);

@@ -125,6 +125,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Commits go on meanwhile and are not in it. It takes as long as reading everything that is stored.
     fn audit(&self, span: Span) -> Result<Audit, JournalError>;
 
+    /// How large it is, as far as that is known; of a store without files, nothing.
+    fn extent(&self) -> Extent {
+        Extent::default()
+    }
+
     /// The greatest id in use, so that new ones are greater.
     fn last_id(&self) -> u128;
 
@@ -301,6 +306,19 @@ pub struct Counters {
     pub replays: BTreeMap<ReplayId, Tally>,
     /// What is held now, by source; those that nothing is held of are not named.
     pub sources: BTreeMap<Name, Held>,
+}
+
+/// How large a journal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+    /// Bytes that were ever written to it.
+    pub log_written_bytes: u64,
+    /// Bytes of the index on disk.
+    pub index_bytes: u64,
+    /// Events that the index has yet to take over.
+    pub unindexed: usize,
 }
 
 /// What is held of one source now.

@@ -17,6 +17,7 @@ mod headers;
 mod http;
 mod journal;
 mod lines;
+mod measured;
 mod missed;
 mod modes;
 mod operations;
