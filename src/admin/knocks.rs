@@ -5,12 +5,13 @@
 //! too many addresses the one that has least to wait for is forgotten.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::core::network::Network;
 use crate::core::rate::{Bucket, Rate};
 use crate::core::timestamp::Timestamp;
 
@@ -18,14 +19,12 @@ use crate::core::timestamp::Timestamp;
 const ALLOWED: Rate = Rate { count: 10, per: Duration::from_secs(60), burst: 10 };
 /// Most addresses remembered.
 const ADDRESSES_MAX: usize = 4096;
-/// The bits of an IPv6 address that say whose it is.
-const V6_NETWORK: u128 = !(u64::MAX as u128);
 
 /// What each address may still show.
 #[derive(Debug)]
 pub struct Knocks {
     began: Instant,
-    of: Mutex<HashMap<IpAddr, Bucket>>,
+    of: Mutex<HashMap<Network, Bucket>>,
 }
 
 impl Default for Knocks {
@@ -42,38 +41,31 @@ impl Knocks {
 
     fn wait_at(&self, now: Timestamp, address: IpAddr) -> Option<Duration> {
         let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        of.get(&whose(address))?.next_at(now).map(|next| next.since(now))
+        of.get(&Network::of_customer(address))?.next_at(now).map(|next| next.since(now))
     }
 
     /// An address has shown a token that is nobody's.
     pub(super) fn note(&self, address: IpAddr) {
-        self.note_at(self.now(), whose(address));
+        self.note_at(self.now(), Network::of_customer(address));
     }
 
-    fn note_at(&self, now: Timestamp, address: IpAddr) {
+    fn note_at(&self, now: Timestamp, whose: Network) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if of.len() >= ADDRESSES_MAX && !of.contains_key(&address) {
+        if of.len() >= ADDRESSES_MAX && !of.contains_key(&whose) {
             let burst = u64::from(ALLOWED.burst);
             of.retain(|_, bucket| bucket.allowance(now) < burst);
             if of.len() >= ADDRESSES_MAX
-                && let Some(least) = of.iter().max_by_key(|(_, bucket)| bucket.allowance(now)).map(|(whose, _)| *whose)
+                && let Some(least) = of.iter().max_by_key(|(_, bucket)| bucket.allowance(now)).map(|(least, _)| *least)
             {
                 of.remove(&least);
             }
         }
-        of.entry(address).or_insert_with(|| Bucket::new(ALLOWED)).take(now);
+        of.entry(whose).or_insert_with(|| Bucket::new(ALLOWED)).take(now);
     }
 
     /// By a clock that nobody sets.
     fn now(&self) -> Timestamp {
         Timestamp::ZERO.after(self.began.elapsed())
-    }
-}
-
-fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & V6_NETWORK)),
-        v4 => v4,
     }
 }
 
@@ -90,7 +82,7 @@ mod tests {
         let (knocks, now) = (Knocks::default(), Timestamp::from_millis(5));
         for _ in 0..ALLOWED.burst {
             assert_eq!(knocks.wait_at(now, address("2001:db8::1")), None);
-            knocks.note_at(now, whose(address("2001:db8::1")));
+            knocks.note_at(now, Network::of_customer(address("2001:db8::1")));
         }
         let wait = knocks.wait_at(now, address("2001:db8::2")).unwrap();
         assert!(wait <= Duration::from_secs(6), "{wait:?}");
@@ -102,10 +94,10 @@ mod tests {
     fn memory_is_bounded_and_who_waits_longest_is_not_forgotten() {
         let (knocks, now) = (Knocks::default(), Timestamp::from_millis(5));
         for _ in 0..ALLOWED.burst {
-            knocks.note_at(now, address("10.0.0.1"));
+            knocks.note_at(now, Network::one(address("10.0.0.1")));
         }
         for other in 0..2 * u32::try_from(ADDRESSES_MAX).unwrap() {
-            knocks.note_at(now, IpAddr::from((0x0b00_0000 + other).to_be_bytes()));
+            knocks.note_at(now, Network::one(IpAddr::from((0x0b00_0000 + other).to_be_bytes())));
         }
         assert_eq!(knocks.of.lock().unwrap().len(), ADDRESSES_MAX);
         assert!(knocks.wait_at(now, address("10.0.0.1")).is_some());

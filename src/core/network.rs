@@ -46,6 +46,16 @@ impl Network {
         }
     }
 
+    /// What one customer of a provider has, for counting who asks too much: an IPv4 address, or the /64 around an IPv6
+    /// one (RFC 6177), in which whoever has one address has them all.
+    #[must_use]
+    pub const fn of_customer(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::v4(address, 32),
+            IpAddr::V6(address) => Self::v6(address, 64),
+        }
+    }
+
     /// IPv4-mapped addresses are IPv4 addresses, however the network is written.
     fn canonical(self) -> Self {
         match self.first.to_canonical() {
@@ -175,6 +185,20 @@ mod tests {
         }
         let error = "10.0.3.7/8".parse::<Network>().unwrap_err();
         assert!(error.to_string().ends_with("10.0.0.0/8"), "{error}");
+    }
+
+    #[test]
+    fn a_customer_has_an_address_or_a_slash_64() {
+        let table = [
+            ("10.0.0.7", "10.0.0.7"),
+            ("::ffff:10.0.0.7", "10.0.0.7"),
+            ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+            ("2001:db8:0:1:ffff::2", "2001:db8:0:1::/64"),
+            ("2001:db8:0:2::1", "2001:db8:0:2::/64"),
+        ];
+        for (of, expected) in table {
+            assert_eq!(Network::of_customer(address(of)), network(expected), "{of}");
+        }
     }
 
     #[test]

@@ -4,25 +4,22 @@
 //! which everybody comes) are not counted. Bounded: only addresses with an open connection are held.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::network::Network;
 
-/// The bits of an IPv6 address that say whose it is.
-const V6_NETWORK: u128 = !(u64::MAX as u128);
-
 /// The count of each address.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    open: Mutex<HashMap<IpAddr, u32>>,
+    open: Mutex<HashMap<Network, u32>>,
     max: u32,
     trusted: Vec<Network>,
 }
 
 /// A connection's place in the count of its address, until dropped.
 #[derive(Debug)]
-pub(super) struct Place(Option<(Arc<Addresses>, IpAddr)>);
+pub(super) struct Place(Option<(Arc<Addresses>, Network)>);
 
 impl Addresses {
     pub(super) fn new(max: u32, trusted: Vec<Network>) -> Self {
@@ -35,10 +32,7 @@ impl Addresses {
         if self.trusted.iter().any(|network| network.contains(address)) {
             return Some(Place(None));
         }
-        let whose = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & V6_NETWORK)),
-        };
+        let whose = Network::of_customer(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(whose).or_insert(0);
         if *count >= self.max {

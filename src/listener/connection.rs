@@ -28,9 +28,12 @@ use super::shared::Shared;
 use super::wire::{Answer, Wire};
 use crate::upload::{Exchange, Upload};
 
-/// How long after a request HTTP stays ready for the next, and how long a new connection may take to begin before it
-/// counts as one that idles.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a new connection may take to begin before it counts as one that idles.
+const GREETING: Duration = Duration::from_secs(1);
+
+/// How long after a request HTTP stays ready for the next. Who sends in a row comes sooner, and making it anew costs
+/// little; ten thousand who post once and stay hold thousands of bytes each for so long.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// HTTP on a connection, until it ends or nothing is under way any more.
 struct Talk<T, D: HttpService<Incoming>> {
@@ -147,7 +150,7 @@ where
 {
     let room_is_wanted = async {
         if is_new {
-            tokio::time::sleep(LINGER).await;
+            tokio::time::sleep(GREETING).await;
         }
         shared.room_wanted.notified().await;
     };

@@ -27,6 +27,7 @@ pub(super) struct Wire<T> {
     before: Bytes,
     /// Running while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    stall_max: Duration,
     exchange: Arc<Exchange>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Answer<B> {
 
 impl<T> Wire<T> {
     pub(super) fn new(stream: T, before: Vec<u8>, exchange: Arc<Exchange>) -> Self {
-        Self { stream, before: before.into(), stalled: None, exchange }
+        Self { stream, before: before.into(), stalled: None, stall_max: STALL_MAX, exchange }
     }
 
     /// The stream, and what of the bytes read before was not read again.
@@ -54,7 +55,8 @@ impl<T> Wire<T> {
             self.stalled = None;
             return wrote;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_MAX)));
+        let stall_max = self.stall_max;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
         match stalled.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no answer"))),
             Poll::Pending => Poll::Pending,
@@ -140,5 +142,38 @@ impl<B: Body + Unpin> Body for Answer<B> {
 impl<B> Drop for Answer<B> {
     fn drop(&mut self) {
         self.exchange.answered(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn wire(stall_max: Duration) -> (Wire<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+        let (stream, peer) = tokio::io::duplex(4);
+        (Wire { stall_max, ..Wire::new(stream, vec![], Arc::default()) }, peer)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_of_an_answer_is_given_up() {
+        let (mut wire, _peer) = wire(Duration::from_millis(1));
+        wire.write_all(b"full").await.unwrap();
+        assert!(wire.stalled.is_none(), "there was room");
+        assert_eq!(wire.write_all(b"more").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_a_little_has_all_the_time_again() {
+        let (mut wire, mut peer) = wire(STALL_MAX);
+        wire.write_all(b"full").await.unwrap();
+        for _ in 0..3 {
+            let waits = |cx: &mut Context<'_>| Poll::Ready(Pin::new(&mut wire).poll_write(cx, b"x").is_pending());
+            assert!(std::future::poll_fn(waits).await);
+            assert!(wire.stalled.is_some());
+            peer.read_u8().await.unwrap();
+            wire.write_u8(b'x').await.unwrap();
+            assert!(wire.stalled.is_none());
+        }
     }
 }

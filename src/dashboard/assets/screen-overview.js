@@ -38,9 +38,10 @@ export async function render({ root, signal }) {
   };
 
   function say(beat) {
-    const late = beat.oldest_waiting_at ? ago(beat.oldest_waiting_at, 'age') : 'none';
+    // What has just come is counted before its age is.
+    const late = beat.oldest_waiting_at ? ago(beat.oldest_waiting_at, 'age') : beat.backlog ? 'now' : 'none';
     const age = beat.oldest_waiting_at ? now() - Date.parse(beat.oldest_waiting_at) : 0;
-    put(oldest, late, beat.oldest_waiting_at ? 'since it was received' : 'nothing waits', age > 3600000 ? 'bad' : age > 300000 ? 'warn' : '');
+    put(oldest, late, beat.oldest_waiting_at || beat.backlog ? 'since it was received' : 'nothing waits', age > 3600000 ? 'bad' : age > 300000 ? 'warn' : '');
     put(waiting, compact(beat.backlog), `${count(beat.retrying)} retrying, ${count(beat.in_flight)} on the way`, '');
     put(failed, compact(beat.failed), beat.failed ? 'gave up, not replayed' : 'nothing to replay', beat.failed ? 'bad' : '');
     put(refused, compact(beat.turned_away), 'since the start, duplicates too');
