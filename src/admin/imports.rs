@@ -3,15 +3,13 @@
 //! Each line of an export becomes a new event of the source that is named: received now, with the original's type, key,
 //! headers and body, and with the time at which the original happened or was received as the one at which it happened.
 //! The original's id is its fingerprint, so the same line, of whatever file, makes no second event: an import that
-//! broke off is simply done again. It is routed nowhere unless that is asked for: then a replay can still send it.
+//! broke off is simply done again. The event tells which original that was ([`Draft::original`]). It is routed nowhere unless that is asked for: then a replay can still send it.
 //! What comes back says of every line what became of it, and nothing is counted before it is durable.
 
 use std::str::FromStr as _;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use sha2::{Digest as _, Sha256};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -19,7 +17,7 @@ use warp::reply::Response;
 use super::problem::{Answer, Problem, json_telling};
 use super::select::{self, Pairs};
 use super::{AdminState, POST, only, query, respond, wire, with};
-use crate::core::event::{Dedup, Draft, Fingerprint, Header, KEY_LEN_MAX, TYPE_LEN_MAX, UNKNOWN_TYPE, cut};
+use crate::core::event::{Draft, Header, KEY_LEN_MAX, TYPE_LEN_MAX, UNKNOWN_TYPE, cut};
 use crate::core::id::EventId;
 use crate::core::name::Name;
 use crate::core::timestamp::Timestamp;
@@ -30,8 +28,6 @@ pub type Importer = dyn Fn(&Name, Vec<Header>, Bytes) -> Result<Draft, String> +
 
 /// Most lines of one request.
 pub const LINES_MAX: usize = 1000;
-/// For how long the same original makes no second event.
-const WINDOW: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let import = warp::path!("events" / "import")
@@ -107,22 +103,13 @@ fn draft(state: &AdminState, source: &Name, line: &[u8]) -> Result<Draft, String
     let headers = event.headers.into_iter().map(header).collect::<Result<_, String>>()?;
     let event_type = Some(event.event_type).filter(|event_type| !event_type.is_empty());
     let key = event.key.filter(|key| !key.is_empty());
-    Ok(Draft {
+    let draft = Draft {
         event_type: cut(event_type.as_deref().unwrap_or(UNKNOWN_TYPE), TYPE_LEN_MAX).to_owned(),
         key: key.map(|key| cut(&key, KEY_LEN_MAX).to_owned()),
         occurred_at: Some(occurred_at.unwrap_or(received_at)),
-        dedup: Some(Dedup { fingerprint: fingerprint(original), window: WINDOW }),
         ..(state.importer)(source, headers, body.into())?
-    })
-}
-
-/// What an imported event is known by. No event of a source's own has it: theirs are hashes of other parts.
-fn fingerprint(original: EventId) -> Fingerprint {
-    let digest: [u8; 32] =
-        Sha256::new().chain_update(b"imported ").chain_update(original.to_string()).finalize().into();
-    let mut print = [0; 16];
-    print.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-    Fingerprint(print)
+    };
+    Ok(draft.copied_from(original))
 }
 
 fn told(stored: Result<Accepted, NotAccepted>) -> wire::Imported {

@@ -75,6 +75,9 @@ pub struct Event {
     /// be replayed. Absent inside a delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_kept: Option<bool>,
+    /// The event that an import made it of, of this gateway or another. Only where one event is shown, or exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
     /// The sender's headers, in order. Only where one event is shown, and only if its record is intact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<(String, Octets)>>,

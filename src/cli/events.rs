@@ -93,6 +93,7 @@ fn story(event: &Event) -> Text {
     line("source", &event.source);
     line("received", &event.received_at);
     line("occurred", event.occurred_at.as_deref().unwrap_or("-"));
+    event.original.iter().for_each(|original| line("original", &format!("{original}, which was imported")));
     line("body", &format!("{} bytes", event.body_bytes));
     for (name, value) in event.headers.iter().flatten() {
         line("header", &format!("{name}: {}", octets(value)));

@@ -80,8 +80,12 @@ impl Sheet {
         let out: Box<dyn Write> = if to == Path::new(STANDARD) {
             Box::new(io::stdout())
         } else {
+            let why = |error: io::Error| match error.kind() {
+                io::ErrorKind::AlreadyExists => "is there already; name a file that is not there yet".to_owned(),
+                _ => format!("cannot be made: {error}"),
+            };
             let made = File::create_new(to);
-            Box::new(made.map_err(|error| Failure::failed(format!("{} cannot be made: {error}", to.display())))?)
+            Box::new(made.map_err(|error| Failure::failed(format!("{} {}", to.display(), why(error))))?)
         };
         Ok(Self { out, bar: progress::counting("events", total), held: ExportEnd::default() })
     }

@@ -115,6 +115,7 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     }
     match outcome.refused {
         0 => Ok(()),
+        1 => Err(Failure::failed("1 line made no event")),
         refused => Err(Failure::failed(format!("{refused} lines made no event"))),
     }
 }

@@ -24,6 +24,7 @@ pub mod mutant;
 pub mod name;
 pub mod network;
 pub mod operation;
+mod original;
 pub mod rate;
 pub mod refused;
 pub mod replay;

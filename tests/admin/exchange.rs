@@ -89,6 +89,7 @@ async fn a_line_becomes_one_event_that_goes_nowhere_unless_asked() {
     let told = ["source", "type", "key", "occurred_at"].map(|field| event[field].clone());
     assert_eq!(told, ["flyflow", "call_ended", "abc", "2026-01-02T03:04:05.000Z"]);
     assert_eq!(event["headers"], json!([["x-raw", { "base64": "/w==" }]]), "credentials are not kept");
+    assert_eq!(event["original"], evt(1));
     assert_eq!(event["deliveries"], json!([]));
     assert_eq!(gateway.get(&format!("{path}/body")).await.body, b"{\"a\":1}");
 
@@ -99,6 +100,7 @@ async fn a_line_becomes_one_event_that_goes_nowhere_unless_asked() {
     let path = format!("/api/v1/events/{}", routed[1]["event"].as_str().unwrap());
     let event = gateway.get(&path).await.json();
     assert_eq!(event["deliveries"][0]["endpoint"], "healthy", "{event}");
+    assert_eq!(event["original"], evt(3));
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ fn what_one_gateway_exports_another_imports_once() {
     assert_eq!(end, json!({ "end": { "events": 4, "without_payload": 0 } }));
     assert_eq!(exported[0]["deliveries"][0]["attempts"][0]["outcome"], "delivered");
     let again = gateway.verb(["export", file]).failed(1);
-    assert!(again.contains("cannot be made"), "{again}");
+    assert!(again.contains("is there already; name a file that is not there yet"), "{again}");
     let (some, _) = lines(&gateway.verb(["export", "--type", "unknown"]).ok());
     assert_eq!(some.len(), 1);
     gateway.stop();
@@ -77,12 +77,20 @@ fn what_one_gateway_exports_another_imports_once() {
         let happened = if exported["occurred_at"].is_null() { "received_at" } else { "occurred_at" };
         assert_eq!(imported["occurred_at"], exported[happened]);
         assert_ne!(imported["id"], exported["id"]);
+        assert_eq!((&imported["original"], &exported["original"]), (&exported["id"], &Value::Null));
     }
     let id = imported[3]["id"].as_str().unwrap();
     let body = gateway.command(["event", id, "--body"]).stderr(Stdio::inherit()).output().unwrap();
     assert_eq!(body.stdout, raw, "byte for byte");
+    let story = gateway.verb(["event", id]).ok();
+    assert!(
+        story.contains(&format!("original   {}, which was imported", exported[3]["id"].as_str().unwrap())),
+        "{story}"
+    );
+    let before = sink.posts().len();
     gateway.verb(["replay", "--unrouted"]).ok();
     gateway.until_count("crm", "delivered", 4);
+    assert!(sink.posts()[before..].iter().all(|post| post.header("backstop-original").is_none()));
     gateway.verb(["audit"]).ok();
 }
 

@@ -35,7 +35,8 @@ impl Event {
     #[must_use]
     pub fn shown(view: &journal::EventView, event: Option<&event::Event>, deliveries: Vec<Delivery>) -> Self {
         Self {
-            headers: event.map(|event| headers(&event.draft.headers)),
+            original: event.and_then(|event| event.draft.original()).as_ref().map(ToString::to_string),
+            headers: event.map(|event| headers(event.draft.sent_headers())),
             deliveries: Some(deliveries),
             payload_kept: Some(view.has_payload),
             ..Self::from(&view.head)
@@ -63,6 +64,7 @@ impl From<&EventHead> for Event {
             occurred_at: head.occurred_at.as_ref().map(Timestamp::to_string),
             body_bytes: head.body_bytes,
             payload_kept: None,
+            original: None,
             headers: None,
             body: None,
             deliveries: None,
