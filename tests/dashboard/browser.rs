@@ -1,18 +1,16 @@
 //! A real browser, by WebDriver: headless Chromium, told what to do over plain HTTP.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Never reached: what a test waits for comes, or the test fails.
-const LONG: Duration = Duration::from_secs(60);
+use crate::http;
+
 /// Browsers are large: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 const FLAGS: [&str; 8] = [
@@ -179,8 +177,8 @@ impl Browser {
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let headers = "content-type: application/json\r\n";
-        let (_, answer) = http(&format!("127.0.0.1:{}", self.port), method, path, headers, body.as_bytes());
-        serde_json::from_slice::<Value>(&answer).unwrap()["value"].take()
+        let driver = format!("127.0.0.1:{}", self.port);
+        http::ask(&driver, method, path, headers, body.as_bytes()).unwrap().json()["value"].take()
     }
 }
 
@@ -200,31 +198,4 @@ pub(crate) fn found(selector: &str, text: &str) -> String {
         json!(selector),
         json!(text)
     )
-}
-
-/// One request on a connection of its own; the head and the body of the answer.
-pub(crate) fn http(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert!(reader.read_line(&mut head).unwrap() > 0, "it broke off: {head}");
-    }
-    let length = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let mut body = Vec::new();
-    match length {
-        Some((_, length)) => reader.take(length.trim().parse().unwrap()).read_to_end(&mut body).unwrap(),
-        None => reader.read_to_end(&mut body).unwrap(),
-    };
-    (head, body)
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::browser::{Browser, http};
+use crate::browser::Browser;
+use crate::http;
 use crate::stage::Stage;
 
 const CORPUS: [&str; 8] = [
@@ -28,14 +29,13 @@ fn what_is_shown_runs_nothing_wherever_it_came_from() {
     for text in CORPUS {
         events.push(stage.post(text, text, &json!({ text: text })));
         let strange = format!("content-type: text/plain\r\nuser-agent: {}\r\n", text.replace('\0', ""));
-        let (head, _) = http(&stage.ingest, "POST", "/in/shop", &strange, text.as_bytes());
-        assert!(head.starts_with("HTTP/1.1 422"), "{head}");
+        let answer = http::ask(&stage.gateway.ingest, "POST", "/in/shop", &strange, text.as_bytes()).unwrap();
+        assert_eq!(answer.status, 422, "{answer:?}");
     }
-    stage.until("/api/v1/counters", |counters| counters["endpoints"]["crm"]["dead"] == CORPUS.len());
+    stage.gateway.until("counters", |counters| counters["endpoints"]["crm"]["dead"] == CORPUS.len());
     let note = json!({ "note": CORPUS.join(" ") }).to_string();
-    let token = format!("authorization: Bearer {}\r\n", stage.token);
-    http(&stage.admin, "POST", "/api/v1/endpoints/crm/pause", &token, note.as_bytes());
-    let refusals = stage.until("/api/v1/refusals", |list| list["items"].as_array().unwrap().len() == CORPUS.len());
+    assert_eq!(stage.gateway.ask("POST", "endpoints/crm/pause", &note).status, 200);
+    let refusals = stage.gateway.until("refusals", |list| list["items"].as_array().unwrap().len() == CORPUS.len());
 
     stage.enter(&browser);
     let mut screens = vec![

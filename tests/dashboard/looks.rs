@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::browser::{Browser, http};
+use crate::browser::Browser;
+use crate::http;
 use crate::stage::Stage;
 
 #[test]
@@ -12,10 +13,10 @@ fn every_screen_fits_a_telephone_and_a_wide_screen() {
     stage.receiver.answer(500, "{\"error\":\"the database is being moved\"}");
     let long = "a-key-without-any-place-to-break-it-that-goes-on-and-on-and-on-until-nobody-can-read-it-any-more";
     let event = stage.post("call_ended", long, &json!({ "text": "word".repeat(200) }));
-    http(&stage.ingest, "POST", "/in/shop", "content-type: application/json\r\n", b"{}");
-    stage.until("/api/v1/counters", |counters| counters["endpoints"]["crm"]["dead"] == 1);
+    http::ask(&stage.gateway.ingest, "POST", "/in/shop", "content-type: application/json\r\n", b"{}").unwrap();
+    stage.gateway.until("counters", |counters| counters["endpoints"]["crm"]["dead"] == 1);
     stage.enter(&browser);
-    let refusal = stage.get("/api/v1/refusals")["items"][0]["id"].as_str().unwrap().to_owned();
+    let refusal = stage.gateway.get("refusals")["items"][0]["id"].as_str().unwrap().to_owned();
     let screens = [
         ("overview", "#/".to_owned(), "document.querySelector('.chart')"),
         ("failed", "#/failed".to_owned(), "document.querySelector('tbody tr')"),

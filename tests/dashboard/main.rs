@@ -5,19 +5,28 @@
 
 mod browser;
 mod hostile;
+#[path = "../support/http.rs"]
+#[allow(dead_code, reason = "end to end more of it is used")]
+mod http;
+#[path = "../support/lines.rs"]
+#[allow(dead_code, reason = "end to end more of it is used")]
+mod lines;
 mod looks;
+#[path = "../support/place.rs"]
+#[allow(dead_code, reason = "end to end more of it is used")]
+mod place;
 mod stage;
 
 use serde_json::json;
 
-use browser::{Browser, ENTER, ESCAPE, http};
+use browser::{Browser, ENTER, ESCAPE};
 use stage::Stage;
 
 #[test]
 fn a_token_is_shown_once_and_a_cookie_that_no_script_sees_from_then_on() {
     let stage = Stage::open();
     let Some(browser) = Browser::open(1280, 800, "dark") else { return };
-    browser.visit(&format!("http://{}/", stage.admin));
+    browser.visit(&format!("http://{}/", stage.gateway.admin));
     browser.until("document.activeElement.name === 'token'");
     assert_eq!(browser.complaints(), Vec::<String>::new());
 
@@ -35,7 +44,13 @@ fn a_token_is_shown_once_and_a_cookie_that_no_script_sees_from_then_on() {
         (browser.run("return document.cookie", &[]), browser.run("return JSON.stringify(localStorage)", &[])),
         (json!(""), json!("{\"session\":\"1\"}"))
     );
-    assert!(!browser.run("return document.documentElement.innerHTML", &[]).as_str().unwrap().contains(&stage.token));
+    assert!(
+        !browser
+            .run("return document.documentElement.innerHTML", &[])
+            .as_str()
+            .unwrap()
+            .contains(stage.gateway.token())
+    );
 
     browser.run("location.reload()", &[]);
     browser.until("document.querySelector('.screen-overview .lane')");
@@ -44,8 +59,9 @@ fn a_token_is_shown_once_and_a_cookie_that_no_script_sees_from_then_on() {
     browser.until("document.querySelector('input[name=token]')");
     assert_eq!(browser.cookies(), json!([]));
     let (name, value) = (cookie["name"].as_str().unwrap(), cookie["value"].as_str().unwrap());
-    let (head, _) = http(&stage.admin, "GET", "/api/v1/whoami", &format!("cookie: {name}={value}\r\n"), b"");
-    assert!(head.starts_with("HTTP/1.1 401"), "the session is over on the server, too: {head}");
+    let cookie = format!("cookie: {name}={value}\r\n");
+    let who = http::ask(&stage.gateway.admin, "GET", "/api/v1/whoami", &cookie, b"").unwrap();
+    assert_eq!(who.status, 401, "the session is over on the server, too: {who:?}");
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
@@ -57,7 +73,7 @@ fn what_failed_is_found_replayed_and_watched_by_keyboard() {
     for call in 0..5 {
         stage.post("call_started", &format!("call-{call}"), &json!({ "agent": "reception" }));
     }
-    stage.until("/api/v1/counters", |counters| counters["endpoints"]["crm"]["dead"] == 5);
+    stage.gateway.until("counters", |counters| counters["endpoints"]["crm"]["dead"] == 5);
     stage.enter(&browser);
     browser.until("document.querySelector('.side nav a[data-name=failed] .count').textContent === '5'");
 
@@ -95,7 +111,7 @@ fn what_failed_is_found_replayed_and_watched_by_keyboard() {
     browser.click("dialog footer button", "Replay 2");
     browser.until("location.hash.startsWith('#/replays/rpl_') && document.querySelector('.screen-replays').innerText.includes('all it made got there')");
     browser.picture("replay-done");
-    stage.until("/api/v1/counters", |counters| counters["endpoints"]["crm"]["failed"] == 3);
+    stage.gateway.until("counters", |counters| counters["endpoints"]["crm"]["failed"] == 3);
     browser.until("document.querySelector('.side nav a[data-name=failed] .count').textContent === '3'");
     browser.press("ga");
     browser.until("document.querySelector('.screen-audit tbody')?.innerText.includes('replay.begin')");
@@ -118,7 +134,7 @@ fn endpoints_are_paused_tried_and_resumed() {
     browser.click("button", "Resume");
     // It comes back few at a time: that is half open.
     browser.until("document.querySelector('h1') && !document.querySelector('h1').innerText.includes('paused')");
-    stage.until("/api/v1/counters", |counters| counters["endpoints"]["crm"]["delivered"] == 1);
+    stage.gateway.until("counters", |counters| counters["endpoints"]["crm"]["delivered"] == 1);
     browser.click("button", "Rotate its secret");
     browser.until("document.querySelector('dialog[open] .code').innerText.startsWith('whsec_')");
     assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -130,11 +146,11 @@ fn another_page_gets_nothing_done_with_the_session() {
     let stage = Stage::open();
     let Some(browser) = Browser::open(1280, 800, "dark") else { return };
     stage.enter(&browser);
-    let api = format!("http://{}/api/v1", stage.admin);
+    let api = format!("http://{}/api/v1", stage.gateway.admin);
     stage.receiver.show(&format!(
         "<!doctype html><title>evil</title><form id=f method=post action=\"{api}/endpoints/crm/pause\"><input name=note value=x></form>\
          <iframe src=\"http://{}/\"></iframe>",
-        stage.admin
+        stage.gateway.admin
     ));
     browser.visit(&format!("http://{}/", stage.receiver.address));
     let ask = "return fetch(arguments[0], { method: arguments[1], credentials: 'include', mode: arguments[2], headers: arguments[3] }).then((answer) => answer.type + answer.status, () => 'refused')";
@@ -152,7 +168,7 @@ fn another_page_gets_nothing_done_with_the_session() {
     assert_eq!(browser.run(ask, &[json!(format!("{api}/events")), json!("GET"), json!("cors"), json!({})]), "refused");
     browser.run("document.getElementById('f').submit()", &[]);
     browser.until("document.body.innerText.includes('another page than the gateway')");
-    assert_eq!(stage.get("/api/v1/endpoints/crm")["pause"], json!(null));
-    browser.visit(&format!("http://{}/", stage.admin));
+    assert_eq!(stage.gateway.get("endpoints/crm")["pause"], json!(null));
+    browser.visit(&format!("http://{}/", stage.gateway.admin));
     browser.until("document.querySelector('.screen-overview .lane')");
 }

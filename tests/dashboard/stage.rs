@@ -2,23 +2,20 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::browser::{Browser, http};
+use crate::browser::Browser;
+use crate::http;
+use crate::place::{Gateway, Place};
 
-/// A gateway with its receiver. It is killed when it is dropped.
+/// A gateway with its receiver.
 pub(crate) struct Stage {
-    child: Child,
-    _folder: TempDir,
+    pub(crate) gateway: Gateway,
+    _place: Place,
     pub(crate) receiver: Receiver,
-    pub(crate) ingest: String,
-    pub(crate) admin: String,
-    pub(crate) token: String,
 }
 
 /// Answers every POST with its status and body; a GET is shown its page.
@@ -97,13 +94,9 @@ impl Receiver {
 impl Stage {
     /// A gateway with the endpoints `crm` (which is receiver's) and `down` (where nobody is).
     pub(crate) fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let receiver = Receiver::start();
         let config = format!(
             r#"
-            server.listen = "127.0.0.1:0"
-            admin.listen = "127.0.0.1:0"
-            journal = {{ segment_mib = 4, ballast_mib = 1, disk_free_min_mib = 1 }}
             [sources.flyflow]
             preset = "flyflow"
             lifecycle = {{ start = "call_started", end = "call_ended", timeout = "1s" }}
@@ -125,31 +118,8 @@ impl Stage {
             "#,
             receiver.address
         );
-        let path = folder.path().join("gateway.toml");
-        std::fs::write(&path, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_backstop"))
-            .arg("--config")
-            .arg(&path)
-            .arg("serve")
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = Vec::new();
-        let serving = lines.find_map(|line| {
-            let line = line.unwrap();
-            let fields: Option<Value> = serde_json::from_str(&line).ok();
-            said.push(line);
-            fields.filter(|fields| fields["message"] == "serving")
-        });
-        let serving = serving.unwrap_or_else(|| panic!("it does not serve: {said:#?}"));
-        std::thread::spawn(move || lines.for_each(drop));
-        let token = std::fs::read_to_string(folder.path().join("backstop-data/admin.token")).unwrap();
-        let address = |name: &str| serving[name].as_str().unwrap().to_owned();
-        let (ingest, admin) = (address("ingest"), address("admin"));
-        Self { child, _folder: folder, receiver, ingest, admin, token: token.trim().to_owned() }
+        let place = Place::new(&config);
+        Self { gateway: place.serve(), _place: place, receiver }
     }
 
     /// Posts an event of a call; its id.
@@ -157,37 +127,17 @@ impl Stage {
         let body =
             json!({ "event_type": event_type, "call_id": key, "timestamp": "2026-01-31T12:00:00Z", "data": data });
         let headers = "content-type: application/json\r\nx-note: <img src=x onerror=window.fired=1>\r\n";
-        let (head, answer) = http(&self.ingest, "POST", "/in/flyflow", headers, body.to_string().as_bytes());
-        assert!(head.starts_with("HTTP/1.1 202"), "{head}");
-        serde_json::from_slice::<Value>(&answer).unwrap()["id"].as_str().unwrap().to_owned()
-    }
-
-    pub(crate) fn get(&self, path: &str) -> Value {
-        let headers = format!("authorization: Bearer {}\r\n", self.token);
-        serde_json::from_slice(&http(&self.admin, "GET", path, &headers, b"").1).unwrap()
-    }
-
-    /// Asks until it is so.
-    #[track_caller]
-    pub(crate) fn until(&self, path: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let end = std::time::Duration::from_secs(60);
-        let (done, over) = std::sync::mpsc::channel::<()>();
-        let _done = done;
-        let deadline = std::thread::spawn(move || over.recv_timeout(end));
-        loop {
-            let got = self.get(path);
-            if is(&got) {
-                return got;
-            }
-            assert!(!deadline.is_finished(), "{path} never came to it: {got}");
-        }
+        let answer =
+            http::ask(&self.gateway.ingest, "POST", "/in/flyflow", headers, body.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Signs in; the overview is shown.
     pub(crate) fn enter(&self, browser: &Browser) {
-        browser.visit(&format!("http://{}/", self.admin));
+        browser.visit(&format!("http://{}/", self.gateway.admin));
         browser.until("document.querySelector('input[name=token]')");
-        browser.run("document.querySelector('input[name=token]').value = arguments[0]", &[json!(self.token)]);
+        browser.run("document.querySelector('input[name=token]').value = arguments[0]", &[json!(self.gateway.token())]);
         browser.click("button", "Sign in");
         browser.until("document.querySelector('.screen-overview .lane') && document.querySelector('.side .live').dataset.status === 'live'");
     }
@@ -196,11 +146,5 @@ impl Stage {
     pub(crate) fn go(&self, browser: &Browser, hash: &str, until: &str) {
         browser.run("location.hash = arguments[0]", &[json!(hash)]);
         browser.until(until);
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ended = self.child.kill().is_ok() && self.child.wait().is_ok();
     }
 }

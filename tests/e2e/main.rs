@@ -14,8 +14,10 @@ mod exchange;
 mod flask;
 mod follow;
 mod headers;
+#[path = "../support/http.rs"]
 mod http;
 mod journal;
+#[path = "../support/lines.rs"]
 mod lines;
 mod measured;
 mod missed;
@@ -23,6 +25,7 @@ mod modes;
 mod operations;
 mod output;
 mod parked;
+#[path = "../support/place.rs"]
 mod place;
 mod refused;
 mod restart;
