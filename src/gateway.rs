@@ -7,6 +7,8 @@
 //! the deadline, the journal is closed, the admin API goes last.
 
 mod doors;
+pub mod notify;
+mod reload;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,10 +26,10 @@ use tokio::time::Instant;
 
 use crate::admin::auth::{self, Token, TokenError};
 use crate::admin::holders::Holders;
-use crate::admin::hosts::Hosts;
 use crate::admin::pulse::Pulse;
 use crate::admin::refusals::Readmission;
 use crate::admin::register::Register;
+use crate::admin::reload::Reload;
 use crate::admin::sessions::Sessions;
 use crate::admin::site::Site;
 use crate::admin::{AdminState, gate};
@@ -38,7 +41,7 @@ use crate::dashboard;
 use crate::deliver::HttpTransport;
 use crate::egress::{self, Guard, SystemLookup};
 use crate::engine::{Clock, Engine, Health, Parts, SystemClock};
-use crate::ingest;
+use crate::ingest::{self, Door};
 use crate::journal::JournalError;
 use crate::journal::embedded::{EmbeddedJournal, OpenReport, Progress, Settings};
 use crate::journal::log::Seals;
@@ -47,7 +50,10 @@ use crate::journal::private::{self, Exposed};
 use crate::journal::refused::{self, Refusals};
 use crate::listener::TlsError;
 use crate::telemetry::Intake;
-use doors::{Doors, Follower, addr_of};
+use doors::{Doors, addr_of};
+use notify::Notifier;
+use reload::Reloader;
+pub use reload::Reloads;
 
 /// Where refused requests are kept, in the journal's folder.
 const REFUSED: &str = "refused";
@@ -75,7 +81,16 @@ pub struct Gateway {
     drain: Duration,
     ingest: Served,
     admin: Served,
-    _certificates: Vec<Follower>,
+    reloads: Reloads,
+    notifier: Notifier,
+}
+
+/// Where a gateway's config came from, and who wants to know how it fares.
+pub struct Origin {
+    /// The file, for reading it again.
+    pub file: PathBuf,
+    /// The service manager, if one started this process.
+    pub notifier: Notifier,
 }
 
 /// A listener being served.
@@ -112,8 +127,8 @@ pub fn journal_settings(config: &JournalConfig, now: Timestamp) -> Settings {
 }
 
 impl Gateway {
-    /// Starts a gateway on the current runtime; returns when it serves.
-    pub async fn start(config: Config) -> Result<Self, GatewayError> {
+    /// Starts a gateway on the current runtime; returns when it serves. Without an origin its config stays as it is.
+    pub async fn start(config: Config, origin: Option<Origin>) -> Result<Self, GatewayError> {
         let intake = Arc::new(Intake::default());
         let Doors { front, back, certificates } = Doors::open(&config, &intake).await?;
         let (ingest_addr, admin_addr) = (addr_of(&front)?, addr_of(&back)?);
@@ -125,58 +140,70 @@ impl Gateway {
         let guard = Guard::new(Arc::new(SystemLookup), Some(admin_addr));
         let transport = HttpTransport::new(egress::native_roots(), guard);
         let started_at = clock.now();
-        let watched = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.lifecycle.clone()?)));
-        let lifecycles = watched.collect();
         let refusals =
             open_refusals(config.journal.dir.join(REFUSED), config.refusals, config.journal.keys.clone()).await;
         report_keys(&config.journal.keys, &journal.seals(), &refusals.seals());
         let operations = open_operations(config.journal.dir.join(OPERATIONS), config.operations, started_at).await;
-        let engine = Engine::start(Parts {
-            journal: Arc::new(journal),
-            clock: Arc::new(clock),
-            transport: Arc::new(transport),
-            endpoints: config.endpoints,
-            routes: config.routes,
-            lifecycles,
-            retention: config.retention,
-            limits: Limits {
-                active_max: config.delivery.active_max_per_endpoint,
-                ordered_max: config.delivery.ordered_max_per_endpoint,
-                in_flight_max: config.delivery.in_flight_max,
-            },
-            recent_max_bytes: config.delivery.cache_bytes,
-            accept_queue_max: config.server.accept_queue_max,
-            seed: RandomState::new().build_hasher().finish(),
-        })
-        .map_err(GatewayError::Journal)?;
+        let engine = Engine::start(parts(&config, journal, transport.clone())).map_err(GatewayError::Journal)?;
 
+        let door = Door::new(
+            config.sources.clone(),
+            config.server.rate,
+            engine.clone(),
+            Arc::clone(&intake),
+            refusals.clone(),
+        );
+        let settings = Arc::new(ArcSwap::from_pointee(reload::settings(&config, admin_addr)));
+        let register = Arc::new(Register::new(operations));
+        let drain = config.server.drain_timeout;
+        let (file, notifier) = origin.map_or_else(Default::default, |Origin { file, notifier }| (Some(file), notifier));
+        let sessions = Sessions::new(admin_addr.port(), config.admin.tls.is_some());
+        let site = Site {
+            journal: config.journal.dir.clone(),
+            disk_free_min_bytes: config.journal.disk_free_min_bytes,
+            ingest: ingest_addr,
+        };
+        let reloader = Arc::new(Reloader::new(
+            config,
+            file,
+            notifier.clone(),
+            reload::Parts {
+                engine: engine.clone(),
+                door: Arc::clone(&door),
+                transport,
+                settings: Arc::clone(&settings),
+                admin: admin_addr,
+                certificates,
+            },
+        ));
         let state = AdminState {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
-            refused: Arc::new(Readmission::new(refusals.clone(), ingest::reader(&config.sources))),
-            importer: Arc::new(ingest::importer(&config.sources)),
+            refused: Arc::new(Readmission::new(refusals.clone())),
+            settings,
+            reload: Arc::clone(&reloader) as Arc<dyn Reload>,
             holders: Arc::new(holders),
-            sessions: Arc::new(Sessions::new(admin_addr.port(), config.admin.tls.is_some())),
+            sessions: Arc::new(sessions),
             pulse: Pulse::start(&engine, &intake),
-            site: Arc::new(Site {
-                journal: config.journal.dir.clone(),
-                disk_free_min_bytes: config.journal.disk_free_min_bytes,
-                sources: config.sources.clone(),
-                ingest: ingest_addr,
-            }),
-            register: Arc::new(Register::new(operations)),
-            hosts: Arc::new(Hosts::new(admin_addr, config.admin.hosts)),
+            site: Arc::new(site),
+            register: Arc::clone(&register),
             knocks: Arc::default(),
             started_at,
         };
-        let rate = config.server.rate;
-        let events = warp::service(ingest::filter(config.sources, rate, engine.clone(), intake, refusals.clone()));
+        let events = warp::service(ingest::filter(door));
         let operators = dashboard::before(gate::service(&state));
-        let drain = config.server.drain_timeout;
         let ingest = Served::new(|stop| front.serve(TowerToHyperService::new(events), stop, drain));
         let admin = Served::new(|stop| back.serve(operators, stop, ADMIN_DRAIN));
-        tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %config.journal.dir.display(), "serving");
-        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin, _certificates: certificates })
+        tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %state.site.journal.display(), "serving");
+        notifier.ready("serving");
+        let reloads = Reloads::new(reloader, register);
+        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin, reloads, notifier })
+    }
+
+    /// The way to have the config read again.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.reloads.clone()
     }
 
     /// Runs until `stop` ends or the journal fails, then shuts down in order.
@@ -199,6 +226,7 @@ impl Gateway {
     /// Shuts down in order. Requests and attempts under way share one deadline.
     pub async fn stop(self) -> Result<(), GatewayError> {
         tracing::info!("stopping: no new events; what is under way may end");
+        self.notifier.stopping();
         let began = Instant::now();
         self.ingest.stop().await;
         let rest = self.drain.saturating_sub(began.elapsed());
@@ -211,6 +239,28 @@ impl Gateway {
         closed.map_err(GatewayError::Journal)?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// What the engine is made of.
+fn parts(config: &Config, journal: EmbeddedJournal, transport: HttpTransport) -> Parts {
+    let rules = config.clone();
+    Parts {
+        journal: Arc::new(journal),
+        clock: Arc::new(SystemClock),
+        transport: Arc::new(transport),
+        lifecycles: reload::lifecycles(config),
+        endpoints: rules.endpoints,
+        routes: rules.routes,
+        retention: rules.retention,
+        limits: Limits {
+            active_max: config.delivery.active_max_per_endpoint,
+            ordered_max: config.delivery.ordered_max_per_endpoint,
+            in_flight_max: config.delivery.in_flight_max,
+        },
+        recent_max_bytes: config.delivery.cache_bytes,
+        accept_queue_max: config.server.accept_queue_max,
+        seed: RandomState::new().build_hasher().finish(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use http::Method;
 
+use super::reload;
 use crate::core::role::Role;
 
 /// One route.
@@ -79,6 +80,8 @@ pub const ROUTES: &[Route] = &[
     read("/api/v1/history"),
     read("/api/v1/disk"),
     read("/api/v1/sources"),
+    read("/api/v1/config"),
+    admin(Method::POST, "/api/v1/reload", reload::WHAT),
     read("/api/v1/events"),
     read("/api/v1/events/export"),
     take_in("/api/v1/events/import", "events.import"),

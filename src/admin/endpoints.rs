@@ -103,7 +103,8 @@ pub(super) async fn all(
         all.entry(name).or_default().tally = tally;
     }
     for endpoint in engine.endpoints() {
-        all.entry(endpoint.name.clone()).or_default().endpoint = Some(Arc::clone(endpoint));
+        let name = endpoint.name.clone();
+        all.entry(name).or_default().endpoint = Some(endpoint);
     }
     for (name, standing) in standings {
         all.entry(name).or_default().standing = standing;

@@ -61,9 +61,10 @@ async fn list(parameters: Pairs, state: AdminState) -> Answer {
     };
     let query = select::listing::<EventId>(Of::Events, parameters, state.engine.now())?;
     let source = query.filter.source.as_ref();
-    let meant = state.engine.lifecycles().iter().filter(|(name, _)| source.is_none_or(|source| source == name));
+    let mut lifecycles = state.engine.lifecycles();
+    lifecycles.retain(|(name, _)| source.is_none_or(|source| source == name));
     let endpoints = state.engine.endpoints().map(|endpoint| endpoint.name.clone()).collect();
-    let asked = Asked { kind, lifecycles: meant.cloned().collect(), endpoints, query };
+    let asked = Asked { kind, lifecycles, endpoints, query };
     let gaps = state.engine.read(move |journal| asked.gather(journal)).await?;
     Ok(json(StatusCode::OK, &gaps))
 }

@@ -82,7 +82,7 @@ impl Gate {
         if let Found::Route(Route { role: None, .. }) = found {
             return Ok(self.pass(Request::from_parts(parts, Either::Left(body))).await);
         }
-        if !self.state.hosts.fits(&parts) {
+        if !self.state.settings.load().hosts.fits(&parts) {
             return Err(Problem::misdirected());
         }
         let caller = self.identify(&parts).await?;

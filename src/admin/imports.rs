@@ -42,7 +42,7 @@ pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
 async fn import(parameters: Pairs, lines: Bytes, state: AdminState) -> Answer {
     let (source, route) = wanted(parameters)?;
     let refuse = |why: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-    (state.importer)(&source, Vec::new(), Bytes::new()).map_err(refuse)?;
+    (state.settings.load().import)(&source, Vec::new(), Bytes::new()).map_err(refuse)?;
     let lines: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
     if lines.len() > LINES_MAX {
         let detail = format!("there are {} lines; bring {LINES_MAX} at a time", lines.len());
@@ -107,7 +107,7 @@ fn draft(state: &AdminState, source: &Name, line: &[u8]) -> Result<Draft, String
         event_type: cut(event_type.as_deref().unwrap_or(UNKNOWN_TYPE), TYPE_LEN_MAX).to_owned(),
         key: key.map(|key| cut(&key, KEY_LEN_MAX).to_owned()),
         occurred_at: Some(occurred_at.unwrap_or(received_at)),
-        ..(state.importer)(source, headers, body.into())?
+        ..(state.settings.load().import)(source, headers, body.into())?
     };
     Ok(draft.copied_from(original))
 }

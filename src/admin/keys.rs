@@ -65,7 +65,7 @@ async fn show(key: String, parameters: Pairs, state: AdminState) -> Answer {
     let mut query = select::listing::<Spot>(Of::Events, parameters, state.engine.now())?;
     // A longer key was cut when its events were accepted.
     query.filter.keys = vec![cut(&key, KEY_LEN_MAX).to_owned()];
-    let lifecycles = state.engine.lifecycles().to_vec();
+    let lifecycles = state.engine.lifecycles();
     let told = state.engine.read(move |journal| tell(journal, &key, &query, &lifecycles));
     let Some((mut timeline, views)) = told.await? else {
         let detail = format!("the key has more than {EVENTS_MAX} events; list them as events with this key");

@@ -10,6 +10,7 @@ mod doors;
 mod endpoints;
 mod journal;
 mod process;
+mod reloads;
 mod replays;
 mod retention;
 
@@ -37,6 +38,7 @@ use doors::{AtTheDoor, Denied};
 use endpoints::Snapshot;
 use journal::{OnDisk, Stored};
 use process::Process;
+use reloads::Reloads;
 use replays::Replaying;
 use retention::Retained;
 
@@ -70,6 +72,7 @@ async fn scrape(state: AdminState) -> Answer {
     let (turned_away, not_kept) = (state.intake.counts(), state.refused.lost());
     own.register_collector(Box::new(AtTheDoor { turned_away, not_kept, taken: state.intake.taken.all() }));
     own.sub_registry_with_prefix("admin").register_collector(Box::new(Denied(state.register.denied().collect())));
+    own.sub_registry_with_prefix("config").register_collector(Box::new(Reloads(state.reload.last())));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"))?;

@@ -6,10 +6,10 @@
 //! seen through even if the one who asked hangs up.
 //!
 //! One file a noun (`events`, `exports`, `imports`, `deliveries`, `failures`, `keys`, `gaps`, `replays`, `endpoints`, `totals`, `tokens`,
-//! `operations`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `openapi` the description of all of it · `select` what is asked for · `problem` answers ·
+//! `operations`, `reload`, `metrics`, `health`) · [`wire`] the only HTTP serialization · `openapi` the description of all of it · `select` what is asked for · `problem` answers ·
 //! [`access`] what each route takes · [`register`] who had what done · [`holders`] who holds which token · [`auth`] what a
-//! token is · [`hosts`] by which names it is asked · [`knocks`] who guesses. Absent: the accept loop with its limits, which
-//! is the listener's; checks of Origin, which come with the dashboard; anything that changes the config.
+//! token is · [`hosts`] by which names it is asked · [`settings`] what it goes by of the config · [`knocks`] who guesses. Absent: the accept loop with its limits, which
+//! is the listener's; checks of Origin, which come with the dashboard; anything that writes the config.
 
 pub mod access;
 pub mod audit;
@@ -37,9 +37,11 @@ mod problem;
 pub mod pulse;
 pub mod refusals;
 pub mod register;
+pub mod reload;
 mod replays;
 mod select;
 pub mod sessions;
+pub mod settings;
 pub mod site;
 mod tags;
 pub mod tokens;
@@ -49,6 +51,7 @@ pub mod wire;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -57,13 +60,14 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use self::holders::Holders;
-use self::hosts::Hosts;
 use self::knocks::Knocks;
 use self::problem::{Answer, Problem};
 use self::pulse::Pulse;
 use self::register::Register;
+use self::reload::Reload;
 use self::select::Pairs;
 use self::sessions::Sessions;
+use self::settings::Settings;
 use self::site::Site;
 use crate::core::timestamp::Timestamp;
 use crate::engine::Engine;
@@ -92,8 +96,10 @@ pub struct AdminState {
     pub intake: Arc<Intake>,
     /// What was refused, and the way to take it in again.
     pub refused: Arc<refusals::Readmission>,
-    /// Makes events of exported ones.
-    pub importer: Arc<imports::Importer>,
+    /// What of the config holds now.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// Has the config read again.
+    pub reload: Arc<dyn Reload>,
     /// Who may ask.
     pub holders: Arc<Holders>,
     /// Browsers that have shown a token.
@@ -104,8 +110,6 @@ pub struct AdminState {
     pub site: Arc<Site>,
     /// Notes who had what done.
     pub register: Arc<Register>,
-    /// By which names it may be asked.
-    pub hosts: Arc<Hosts>,
     /// Who showed tokens that are nobody's.
     pub knocks: Arc<Knocks>,
     /// When this process began.
@@ -141,6 +145,10 @@ fn routes(state: &AdminState) -> impl Filter<Extract = (Response,), Error = Infa
         .or(tokens::routes(state))
         .unify()
         .or(operations::routes(state))
+        .unify()
+        .or(settings::routes(state))
+        .unify()
+        .or(reload::routes(state))
         .unify()
         .or(sessions::routes(state))
         .unify()

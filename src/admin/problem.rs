@@ -1,7 +1,7 @@
 //! Answers: JSON where it went well, problem+json (RFC 9457) where it did not.
 //!
 //! A problem says what is wrong and what to do, never a secret. Its type is `about:blank`: the HTTP status
-//! is the kind, and members are added where a machine needs more (`parameter`, `required_role`).
+//! is the kind, and members are added where a machine needs more (`parameter`, `required_role`, `problems`).
 
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub(super) struct Problem {
     detail: String,
     parameter: Option<String>,
     required_role: Option<Role>,
+    problems: Vec<String>,
     hint: Hint,
 }
 
@@ -52,7 +53,17 @@ impl warp::reject::Reject for Problem {}
 impl Problem {
     /// A problem of this kind.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), parameter: None, required_role: None, hint: Hint::None }
+        let (detail, problems) = (detail.into(), Vec::new());
+        Self { status, detail, parameter: None, required_role: None, problems, hint: Hint::None }
+    }
+
+    /// 422: all of this is wrong.
+    pub(super) fn faults(detail: &str, problems: Vec<String>) -> Self {
+        let detail = match problems.as_slice() {
+            [only] => format!("{detail}: {only}"),
+            several => format!("{detail}: {} problems", several.len()),
+        };
+        Self { problems, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
     /// 400: this query parameter or field is wrong.
@@ -127,6 +138,7 @@ impl Problem {
             detail: self.detail,
             parameter: self.parameter,
             required_role: self.required_role.map(|role| role.as_str().into()),
+            problems: self.problems,
         };
         let mut response = body(self.status, "application/problem+json", &problem);
         response.extensions_mut().insert(told);

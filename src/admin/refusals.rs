@@ -26,18 +26,15 @@ pub type Reader = dyn Fn(&Name, Vec<Header>, Bytes) -> Result<Draft, String> + S
 /// What was refused, and the way to take it in again.
 pub struct Readmission {
     refusals: Refusals,
-    read: Box<Reader>,
     /// Or two who ask at a time would make two events of one request.
     one_at_a_time: Mutex<()>,
 }
 
 impl Readmission {
-    /// Takes in what `refusals` keeps by the rules of `read`.
-    pub fn new(
-        refusals: Refusals,
-        read: impl Fn(&Name, Vec<Header>, Bytes) -> Result<Draft, String> + Send + Sync + 'static,
-    ) -> Self {
-        Self { refusals, read: Box::new(read), one_at_a_time: Mutex::default() }
+    /// Takes in what `refusals` keeps.
+    #[must_use]
+    pub fn new(refusals: Refusals) -> Self {
+        Self { refusals, one_at_a_time: Mutex::default() }
     }
 
     /// Refused requests that were not kept since the process began.
@@ -88,7 +85,7 @@ async fn take_in(id: RefusalId, force: bool, state: &AdminState) -> Result<Kept,
         return Err(unprocessable("only its beginning was kept, or nothing: there is no event to be made of it"));
     }
     let refused = kept.refused.clone();
-    let read = (state.refused.read)(&refused.source, refused.headers, refused.body);
+    let read = (state.settings.load().read)(&refused.source, refused.headers, refused.body);
     let draft = read.map_err(|why| unprocessable(&format!("it would be refused again: {why}")))?;
     let draft = if force { Draft { dedup: None, ..draft } } else { draft };
     let accepted = state.engine.accept(draft).await?;

@@ -26,8 +26,6 @@ pub struct Site {
     pub journal: PathBuf,
     /// With less than this free no new events are taken.
     pub disk_free_min_bytes: u64,
-    /// Who may send.
-    pub sources: Vec<Source>,
     /// Where to.
     pub ingest: SocketAddr,
 }
@@ -58,7 +56,7 @@ async fn sources(state: AdminState) -> Answer {
             held: wire::Held { events: held.events, bytes: held.bytes, live_bytes: held.live_bytes },
         }
     };
-    let items = state.site.sources.iter().map(shown).collect();
+    let items = state.settings.load().sources.iter().map(shown).collect();
     Ok(json(StatusCode::OK, &wire::Sources { items, listens_on: state.site.ingest.to_string() }))
 }
 

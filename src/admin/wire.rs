@@ -15,6 +15,7 @@ mod from_core;
 mod live;
 mod operations;
 mod refusals;
+mod reload;
 mod replays;
 mod selection;
 mod timeline;
@@ -34,6 +35,7 @@ pub use self::flow::{Breaker, Circuit, Lane, Limits, On, Pause, WaitsFor};
 pub use self::live::{Beat, BeatOf, Disk, Histogram, History, Series, Source, Sources};
 pub use self::operations::Operation;
 pub use self::refusals::{IngestRefusal, Refusal};
+pub use self::reload::{ConfigChange, ConfigKey, Reloaded};
 pub use self::replays::{OpenReplay, Plan, Replay, ReplayAgain, Sample, SkippedBy, Trial, TrialAnswer, TrialCopy};
 pub use self::selection::Selection;
 use self::selection::object;
@@ -393,6 +395,9 @@ pub struct Problem {
     /// The role that it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_role: Option<Word>,
+    /// All that is wrong, each with its place, where that is more than one thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 const fn about_blank() -> Word {

@@ -103,17 +103,7 @@ impl Client {
         let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
         let knows_token = from_environment.is_some() || remote.token_file.is_some();
         let config = if remote.admin.is_some() && knows_token { None } else { Some(load(path)?) };
-        let mut ca = remote.ca.clone();
-        let (base, whence) = match (&remote.admin, &config) {
-            (Some(url), _) => (base_url("--admin", url)?, Whence::given("--admin", ADMIN_VARIABLE, url)),
-            (None, Some(Config { admin, .. })) => {
-                // A certificate that signs itself is known where it is read from.
-                ca = ca.or(admin.tls.as_ref().map(|tls| tls.certificates.clone()));
-                let url = base_url("admin.listen", &url_of(admin.listen, admin.tls.is_some()))?;
-                (url, Whence::setting("admin.listen", path))
-            }
-            (None, None) => return Err(Failure::usage("name the gateway with --admin or --config")),
-        };
+        let (base, whence, ca) = place(remote, config.as_ref(), path)?;
         let token_file = remote.token_file.as_deref().or(config.as_ref().map(|config| &*config.admin.token_file));
         let (token, token_whence) = match (from_environment, token_file) {
             (Some(text), _) => {
@@ -299,6 +289,29 @@ impl Client {
     fn read_json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
         let wrong = |error| self.asked.stranger(&format!("what answers is not what the admin API says ({error})"));
         serde_json::from_slice(body).map_err(wrong)
+    }
+}
+
+/// The same gateway for someone without a token: its base URL, whose it is, and a client to ask it with.
+pub(crate) fn anonymous(remote: &Gateway, path: &Path) -> Result<(Url, Asked, reqwest::Client), Failure> {
+    let config = if remote.admin.is_some() { None } else { Some(load(path)?) };
+    let (base, whence, ca) = place(remote, config.as_ref(), path)?;
+    let asked = Asked { what: ADMIN_API, base: base.to_string(), whence };
+    Ok((base, asked, http(ca.as_deref())?))
+}
+
+/// Where the gateway is that `remote` names, or else that of the config at `path`; how that is known; whom to trust.
+fn place(remote: &Gateway, config: Option<&Config>, path: &Path) -> Result<(Url, Whence, Option<PathBuf>), Failure> {
+    let ca = remote.ca.clone();
+    match (&remote.admin, config) {
+        (Some(url), _) => Ok((base_url("--admin", url)?, Whence::given("--admin", ADMIN_VARIABLE, url), ca)),
+        (None, Some(Config { admin, .. })) => {
+            // A certificate that signs itself is known where it is read from.
+            let ca = ca.or(admin.tls.as_ref().map(|tls| tls.certificates.clone()));
+            let url = base_url("admin.listen", &url_of(admin.listen, admin.tls.is_some()))?;
+            Ok((url, Whence::setting("admin.listen", path), ca))
+        }
+        (None, None) => Err(Failure::usage("name the gateway with --admin or --config")),
     }
 }
 

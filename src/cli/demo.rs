@@ -73,7 +73,7 @@ async fn tell(args: &Args, folder: &Path) -> Result<(), Failure> {
     let billing = flaky.serve(listen(0).await?, stopped.clone());
     // Bound once to have an address, then closed: nothing listens there.
     let analytics = addr_of(&listen(0).await?)?;
-    let gateway = Gateway::start(config(folder, crm?, billing?, analytics)?).await.map_err(failed)?;
+    let gateway = Gateway::start(config(folder, crm?, billing?, analytics)?, None).await.map_err(failed)?;
     let client = Client::at(&format!("http://{}", gateway.admin_addr), &gateway.token)?;
     say(&format!(
         "A gateway on {}, its journal in {}.\nThree endpoints: crm is healthy, billing answers 503 to the first \

@@ -17,6 +17,7 @@ mod export;
 mod failed;
 mod failures;
 mod filters;
+mod health;
 mod import;
 mod journal;
 mod listen;
@@ -25,6 +26,7 @@ mod output;
 mod progress;
 mod reach;
 mod refused;
+mod reload;
 mod replay;
 mod screen;
 mod send;
@@ -69,6 +71,8 @@ enum Verb {
     /// Run the gateway (what happens without a verb, too)
     Serve,
     Check(check::Args),
+    Reload(reload::Args),
+    Health(health::Args),
     Send(send::Args),
     Call(call::Args),
     Gaps(call::GapsArgs),
@@ -123,6 +127,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.verb.unwrap_or(Verb::Serve) {
         Verb::Serve => serve::run(config).await,
         Verb::Check(args) => check::run(&args, config),
+        Verb::Reload(args) => reload::run(&args, config).await,
+        Verb::Health(args) => health::run(&args, config).await,
         Verb::Send(args) => send::run(&args, config).await,
         Verb::Call(args) => call::run(&args, config).await,
         Verb::Gaps(args) => call::gaps(&args, config).await,

@@ -74,6 +74,11 @@ impl Asked {
     pub(crate) fn refused(&self, status: u16, body: &[u8]) -> Failure {
         let problem: Option<wire::Problem> = serde_json::from_slice(body).ok();
         match problem {
+            Some(wire::Problem { detail, problems, .. }) if problems.len() > 1 => {
+                // Each on a line that begins with its place, for editors to jump there.
+                let lines: String = problems.iter().map(|problem| plain(problem) + "\n").collect();
+                Failure::status(status, format!("the config is refused\n{lines}{}", plain(&detail)))
+            }
             Some(problem) => Failure::status(status, plain(&problem.detail)),
             None => self.stranger(&format!("it answers {status}, and not as backstop does")),
         }

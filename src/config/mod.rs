@@ -7,10 +7,11 @@
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
 //! texts, `sources` (with `presets` and `verify`), `endpoints` (with `flow`, `egress` and `dial`), `retention`,
-//! `encryption` and `routes` their tables, `report` says what is wrong, `effective` what holds.
-//! Absent: watching the file (a reload is another [`Config::load`]) and anything changed at run time,
-//! which is the journal's.
+//! `encryption` and `routes` their tables, `report` says what is wrong, `effective` what holds, `change` what is
+//! otherwise by another config. Absent: watching the file (a reload is another [`Config::load`]) and anything changed at
+//! run time, which is the journal's.
 
+pub mod change;
 mod dial;
 mod effective;
 mod egress;

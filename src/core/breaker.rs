@@ -226,6 +226,18 @@ impl Breaker {
         }
     }
 
+    /// The endpoint has another policy now. The circuit stays as it is, unless there is none any more; whether that has
+    /// changed it. What was counted in parts of another length is not counted on.
+    pub(crate) fn adapt(&mut self, policy: Option<BreakerPolicy>) -> bool {
+        if policy.as_ref() == self.policy.as_deref() {
+            return false;
+        }
+        let was_open = self.is_open();
+        let Self { failed_at, in_row, probing, stage, probes, closed_at, .. } = *self;
+        *self = Self { failed_at, in_row, probing, stage, probes, closed_at, ..Self::new(policy, self.circuit) };
+        was_open && !self.is_open()
+    }
+
     /// How the circuit stands.
     pub(crate) const fn circuit(&self) -> Circuit {
         self.circuit

@@ -34,6 +34,8 @@ pub enum Mutant {
     CircuitForgotten,
     /// Waits do not move along when the wall clock is set.
     ClockJumpIgnored,
+    /// A lane whose endpoint goes, or keeps another order, does not wait for what is on its way.
+    ReloadForgetsFlights,
     /// An event is let go of by its age, whatever is still to be delivered of it.
     LiveLetGo,
     /// An event's age counts from when it was received, not from when it came to rest.

@@ -83,6 +83,12 @@ impl Window {
         }
     }
 
+    /// The endpoint has other bounds now; what was learnt within the old ones stays, as far as it fits.
+    pub(crate) fn adapt(&mut self, bounds: Concurrency) {
+        self.bounds = bounds;
+        self.limit = self.limit.clamp(bounds.min, bounds.max);
+    }
+
     /// How many may be on their way.
     pub(crate) fn limit(&self) -> usize {
         self.limit

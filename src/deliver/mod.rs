@@ -77,6 +77,17 @@ impl HttpTransport {
     pub fn new(roots: RootCertStore, guard: Guard) -> Self {
         Self { clients: Arc::new(Clients { guard, machine_roots: roots, by_kind: Mutex::default() }) }
     }
+
+    /// These are the endpoints now: connections that none of them would use are let go of, those in use once they are
+    /// not any more.
+    pub fn keep(&self, endpoints: &[Endpoint]) {
+        let is_used = |kind: &Kind| {
+            let dials =
+                |endpoint: &Endpoint| endpoint.connect_timeout == kind.connect_timeout && endpoint.dial == kind.dial;
+            endpoints.iter().any(dials)
+        };
+        self.clients.by_kind.lock().unwrap_or_else(PoisonError::into_inner).retain(|kind, _| is_used(kind));
+    }
 }
 
 impl Transport for HttpTransport {

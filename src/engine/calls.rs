@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::alerts::{Body, Herald};
+use super::rules::Current;
 use super::{Clock, Engine, Health, read_blocking, supervise};
 use crate::core::alert::{Alert, AlertKind, Damper};
 use crate::core::delivery::Status;
@@ -53,7 +54,6 @@ pub struct CallCounts {
 
 /// A handle on the task.
 pub(super) struct Calls {
-    lifecycles: Vec<(Name, Lifecycle)>,
     woken: Arc<Notify>,
     counts: watch::Receiver<CallCounts>,
 }
@@ -63,11 +63,12 @@ pub(super) struct Parts {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) herald: Herald,
-    pub(super) lifecycles: Vec<(Name, Lifecycle)>,
+    pub(super) rules: Current,
 }
 
 struct Task {
     parts: Parts,
+    lifecycles: Vec<(Name, Lifecycle)>,
     watch: Watch,
     /// Events up to this one are seen.
     cursor: EventId,
@@ -80,14 +81,11 @@ struct Task {
 }
 
 impl Calls {
-    /// Starts the task on the current runtime, if any source has a lifecycle. It ends when `stopped` says so.
+    /// Starts the task on the current runtime. It ends when `stopped` says so.
     pub(super) fn start(parts: Parts, health: watch::Sender<Health>, mut stopped: watch::Receiver<bool>) -> Self {
         let (counts, counted) = watch::channel(CallCounts::default());
         let woken = Arc::new(Notify::new());
-        let calls = Self { lifecycles: parts.lifecycles.clone(), woken: Arc::clone(&woken), counts: counted };
-        if parts.lifecycles.is_empty() {
-            return calls;
-        }
+        let calls = Self { woken: Arc::clone(&woken), counts: counted };
         let task = Task::new(parts, counts);
         supervise("the calls' task", health, async move {
             tokio::select! {
@@ -99,18 +97,12 @@ impl Calls {
     }
 
     /// Who wants to know that events were accepted.
-    pub(super) fn listener(&self) -> Option<Arc<Notify>> {
-        (!self.lifecycles.is_empty()).then(|| Arc::clone(&self.woken))
+    pub(super) fn listener(&self) -> Arc<Notify> {
+        Arc::clone(&self.woken)
     }
 }
 
 impl Engine {
-    /// How the calls of each source begin and end, where the config says.
-    #[must_use]
-    pub fn lifecycles(&self) -> &[(Name, Lifecycle)] {
-        &self.shared.watching.calls.lifecycles
-    }
-
     /// How many calls are incomplete, as last counted.
     #[must_use]
     pub fn call_counts(&self) -> CallCounts {
@@ -177,8 +169,9 @@ fn before(time: Timestamp, span: Duration) -> Timestamp {
 
 impl Task {
     fn new(parts: Parts, counts: watch::Sender<CallCounts>) -> Self {
-        let watch = Watch::new(parts.lifecycles.clone());
-        let patterns = parts.lifecycles.iter().flat_map(|(_, lifecycle)| [&lifecycle.start, &lifecycle.end]);
+        let lifecycles = parts.rules.load().lifecycles.clone();
+        let watch = Watch::new(lifecycles.clone());
+        let patterns = lifecycles.iter().flat_map(|(_, lifecycle)| [&lifecycle.start, &lifecycle.end]);
         let types: BTreeSet<String> = patterns.cloned().collect();
         let last = EventId::from_u128(parts.journal.last_id()).time();
         let begin = before(before(last, watch.timeout_max()), START_GRACE);
@@ -190,6 +183,7 @@ impl Task {
             counts,
             undelivered: BTreeMap::new(),
             count_at: Timestamp::ZERO,
+            lifecycles,
             parts,
         }
     }
@@ -197,6 +191,16 @@ impl Task {
     async fn run(mut self, woken: Arc<Notify>) {
         let mut restored = false;
         loop {
+            if self.lifecycles != self.parts.rules.load().lifecycles {
+                // As after a start: what is found again is told once only.
+                self = Self::new(self.parts, self.counts);
+                restored = false;
+            }
+            if self.lifecycles.is_empty() {
+                self.counts.send_replace(CallCounts::default());
+                woken.notified().await;
+                continue;
+            }
             let done = if restored { self.step().await } else { self.restore().await };
             match done {
                 Ok(()) if !restored => {
@@ -233,7 +237,7 @@ impl Task {
 
     /// Remembers the gaps that former processes found and that are gaps still, the newest of them.
     async fn restore(&mut self) -> Result<(), JournalError> {
-        let lifecycles = self.parts.lifecycles.clone();
+        let lifecycles = self.lifecycles.clone();
         let found = self.read(move |journal| {
             let (mut found, mut looked_at) = (Vec::new(), 0);
             let mut query = Query { filter: call_alerts(), after: None, newest_first: true, limit: PAGE };
@@ -336,7 +340,7 @@ impl Task {
             return Ok(());
         }
         let mut calls: BTreeMap<Name, BTreeSet<KeyTag>> =
-            self.parts.lifecycles.iter().map(|(name, _)| (name.clone(), BTreeSet::new())).collect();
+            self.lifecycles.iter().map(|(name, _)| (name.clone(), BTreeSet::new())).collect();
         let counted = self.read(move |journal| {
             let filter = Filter { statuses: vec![Status::Dead, Status::Retrying], ..Filter::default() };
             let mut query = Query { filter, after: None, newest_first: true, limit: PAGE };

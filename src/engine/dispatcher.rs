@@ -57,6 +57,8 @@ pub enum Command {
     Pause(Name, Pause, StoodReply),
     /// Send to this endpoint again; answer when that is durable.
     Resume(Name, StoodReply),
+    /// These are the endpoints now; answer when that is so.
+    Endpoints(Vec<Lot>, oneshot::Sender<()>),
     /// How do the lanes stand?
     Lanes(oneshot::Sender<Vec<LaneView>>),
     /// What do these deliveries wait for?
@@ -100,10 +102,15 @@ pub struct Dispatcher {
     stopping: Option<oneshot::Sender<()>>,
 }
 
-/// What a scheduler begins with, by what the journal knows of these endpoints.
+/// What lanes begin with, by what the journal knows of these endpoints.
 pub fn lots<'a>(journal: &dyn Journal, endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Lot> {
+    // In this order: what is committed in between is behind this id, or its endpoint is known.
+    let last = EventId::from_u128(journal.last_id());
+    let known = journal.counters().endpoints;
     let lot = |endpoint: &Endpoint| {
-        let (mark, standing) = (journal.mark(&endpoint.name), journal.standing(&endpoint.name));
+        // No event was ever for an endpoint that has no count: there is no need to look for one.
+        let never = if known.contains_key(&endpoint.name) { EventId::MIN } else { last };
+        let (mark, standing) = (journal.mark(&endpoint.name).max(never), journal.standing(&endpoint.name));
         Lot { endpoint: endpoint.clone(), mark, standing }
     };
     let mut lots: Vec<Lot> = endpoints.map(lot).collect();
@@ -159,6 +166,10 @@ impl Dispatcher {
             Command::Resume(endpoint, reply) => {
                 scheduler.handle_resumed(now, &endpoint);
                 self.remember_standings(Some((endpoint, reply)));
+            }
+            Command::Endpoints(lots, reply) => {
+                scheduler.handle_endpoints(now, lots);
+                let _heard = reply.send(()).is_ok();
             }
             Command::Cancel(id, endpoint, reply) => self.handle_cancel(now, id, endpoint, reply),
             Command::Lanes(reply) => {

@@ -16,6 +16,7 @@ use super::dispatcher::{self, Command, Dispatcher, Work};
 use super::feed::{Ended, Feed};
 use super::recent::Recent;
 use super::replayer::Bell;
+use super::rules::Current;
 use super::{Clock, Health, Transport, read_blocking, supervise};
 use crate::core::endpoint::Endpoint;
 use crate::core::name::Name;
@@ -39,7 +40,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) endpoints: HashMap<Name, Arc<Endpoint>>,
+    pub(super) rules: Current,
     pub(super) limits: Limits,
     pub(super) recent_max_bytes: u64,
     pub(super) committer: Committer,
@@ -47,7 +48,7 @@ pub(super) struct Parts {
     pub(super) alerts: Alerts,
     pub(super) feed: Feed,
     /// Wants to know that events were accepted.
-    pub(super) accepted: Option<Arc<Notify>>,
+    pub(super) accepted: Arc<Notify>,
     pub(super) rng: fastrand::Rng,
     pub(super) health: watch::Sender<Health>,
     /// Rung when a delivery has moved on.
@@ -58,6 +59,8 @@ pub(super) struct Parts {
 struct Driver {
     parts: Parts,
     dispatcher: Dispatcher,
+    /// What the dispatcher's lanes are of.
+    endpoints: HashMap<Name, Arc<Endpoint>>,
     recent: Recent,
     marked_at: Timestamp,
     /// What whoever follows will be told of attempts that have ended.
@@ -69,14 +72,15 @@ struct Driver {
 
 /// Starts the loop on the current runtime. It ends after [`Command::Stop`].
 pub(super) fn start(parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
-    let endpoints = parts.endpoints.values().map(|endpoint| &**endpoint);
-    let lots = dispatcher::lots(&*parts.journal, endpoints);
+    let endpoints = parts.rules.load().endpoints.clone();
+    let lots = dispatcher::lots(&*parts.journal, endpoints.values().map(|endpoint| &**endpoint));
     let clocks = (parts.clock.now(), parts.clock.steady());
     let dispatcher = Dispatcher::new(parts.limits, lots, parts.rng.clone(), clocks);
     let recent = Recent::new(parts.recent_max_bytes);
     let driver = Driver {
         parts,
         dispatcher,
+        endpoints,
         recent,
         marked_at: Timestamp::ZERO,
         ended: Ended::default(),
@@ -119,10 +123,16 @@ impl Driver {
                     self.ended.note(about);
                 }
             }
+            Command::Endpoints(lots, _) => {
+                let named = lots.iter().map(|lot| (lot.endpoint.name.clone(), Arc::new(lot.endpoint.clone())));
+                self.endpoints = named.collect();
+            }
             _ => {}
         }
         let Command::Accepted(events) = command else { return self.dispatcher.handle(now, command) };
-        self.parts.accepted.iter().for_each(|accepted| accepted.notify_one());
+        if !self.parts.rules.load().lifecycles.is_empty() {
+            self.parts.accepted.notify_one();
+        }
         for (event, _place) in events {
             self.parts.feed.accepted(&event);
             let takers = self.dispatcher.handle_accepted(&event);
@@ -176,7 +186,7 @@ impl Driver {
     }
 
     fn send(&mut self, dispatch: Dispatch) {
-        let Some(endpoint) = self.parts.endpoints.get(&dispatch.endpoint).cloned() else { return };
+        let Some(endpoint) = self.endpoints.get(&dispatch.endpoint).cloned() else { return };
         let recent = if dispatch.attempt == 1 { self.recent.take(dispatch.id) } else { None };
         let try_it = Try {
             journal: Arc::clone(&self.parts.journal),

@@ -49,7 +49,7 @@ impl Engine {
         self.may_accept()?;
         let slot = Arc::clone(&self.shared.accept_slots).acquire_owned().await.map_err(|_| NotAccepted::Stopping)?;
         draft.endpoints =
-            if route { self.shared.map.routes.fan_out(&draft.source, &draft.event_type) } else { Vec::new() };
+            if route { self.rules().routes().fan_out(&draft.source, &draft.event_type) } else { Vec::new() };
         Ok(self.store(draft, slot))
     }
 }

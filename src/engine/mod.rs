@@ -19,12 +19,12 @@ mod importing;
 mod recent;
 mod replayer;
 mod replays;
+mod rules;
 mod sweeper;
 mod trial;
 pub mod walk;
 mod watching;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -55,9 +55,10 @@ use dispatcher::Command;
 use feed::{Feed, Follower};
 use replayer::{Bell, Replayer};
 pub use replays::{Again, ReplayOrder};
+use rules::Current;
+pub use rules::Rules;
 use sweeper::Sweeper;
 pub use trial::{COPIES_MAX, Trial, Tried};
-use walk::Map;
 use watching::Watching;
 
 /// What time it is.
@@ -147,12 +148,13 @@ pub struct Engine {
 struct Shared {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    endpoints: HashMap<Name, Arc<Endpoint>>,
+    rules: Current,
+    /// Held while the rules are changed.
+    changing: tokio::sync::Mutex<()>,
     committer: Committer,
     watching: Watching,
     dispatcher: mpsc::UnboundedSender<Command>,
     replayer: Replayer,
-    map: Arc<Map>,
     /// Held while a replay is begun.
     opening: tokio::sync::Mutex<()>,
     transport: Arc<dyn Transport>,
@@ -231,8 +233,7 @@ pub enum NotDone {
 impl Engine {
     /// Starts the engine on the current runtime: what the journal holds unfinished goes on at once.
     pub fn start(parts: Parts) -> Result<Self, JournalError> {
-        let named = parts.endpoints.iter().map(|endpoint| (endpoint.name.clone(), Arc::new(endpoint.clone())));
-        let endpoints: HashMap<Name, Arc<Endpoint>> = named.collect();
+        let rules = Current::new(Rules::of(&parts));
         let (health, _) = watch::channel(Health::Running);
         let (dispatcher, commands) = mpsc::unbounded_channel();
         let mut rng = fastrand::Rng::with_seed(parts.seed);
@@ -243,32 +244,31 @@ impl Engine {
             health.clone(),
             (ids, fastrand::Rng::with_seed(rng.u64(..))),
         )?;
-        let map = Arc::new(Map { endpoints: endpoints.keys().cloned().collect(), routes: parts.routes.clone() });
         let bell = Arc::new(Bell::default());
-        let replaying = replayer::Task::new(&parts, committer.clone(), dispatcher.clone(), Arc::clone(&map));
+        let replaying = replayer::Task::new(&parts, committer.clone(), dispatcher.clone(), rules.clone());
         let replayer = Replayer::start(replaying, Arc::clone(&bell), health.clone());
-        let sweeper = Sweeper::start(&parts, &committer, &health);
+        let sweeper = Sweeper::start(&parts, &rules, &committer, &health);
         let health_of_dispatcher = health.clone();
         let accept_slots = Arc::new(Semaphore::new(parts.accept_queue_max));
         let herald = Herald {
             committer: committer.clone(),
-            map: Arc::clone(&map),
+            rules: rules.clone(),
             slots: Arc::clone(&accept_slots),
             clock: Arc::clone(&parts.clock),
         };
-        let watching = Watching::start(&parts, &herald, &health);
+        let watching = Watching::start(&parts, &rules, &herald, &health);
         let (alerts, accepted) = (watching.alerts.clone(), watching.calls.listener());
         let feed = Feed::new();
         let attempts = Arc::<ByName<Attempts>>::default();
         let shared = Shared {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
-            endpoints: endpoints.clone(),
+            rules: rules.clone(),
+            changing: tokio::sync::Mutex::new(()),
             committer: committer.clone(),
             watching,
             dispatcher: dispatcher.clone(),
             replayer,
-            map,
             opening: tokio::sync::Mutex::new(()),
             transport: Arc::clone(&parts.transport),
             sweeper,
@@ -282,7 +282,7 @@ impl Engine {
                 journal: parts.journal,
                 clock: parts.clock,
                 transport: parts.transport,
-                endpoints,
+                rules,
                 limits: parts.limits,
                 recent_max_bytes: parts.recent_max_bytes,
                 committer,
@@ -301,8 +301,13 @@ impl Engine {
     }
 
     /// Routes and stores an event. On `Ok` it is durable.
-    pub async fn accept(&self, mut draft: Draft) -> Result<Accepted, NotAccepted> {
-        draft.endpoints = self.shared.map.routes.fan_out(&draft.source, &draft.event_type);
+    pub async fn accept(&self, draft: Draft) -> Result<Accepted, NotAccepted> {
+        self.accept_by(&self.rules(), draft).await
+    }
+
+    /// The same by these rules, which may be those of a moment ago: by which the event's source was, too.
+    pub async fn accept_by(&self, rules: &Rules, mut draft: Draft) -> Result<Accepted, NotAccepted> {
+        draft.endpoints = rules.routes().fan_out(&draft.source, &draft.event_type);
         self.admit(draft).await
     }
 
@@ -403,7 +408,7 @@ impl Engine {
         endpoint: &Name,
         command: impl FnOnce(Name, oneshot::Sender<Result<(), JournalError>>) -> Command,
     ) -> Result<(), NotDone> {
-        if !self.shared.endpoints.contains_key(endpoint) {
+        if self.endpoint(endpoint).is_none() {
             return Err(NotDone::UnknownEndpoint(endpoint.clone()));
         }
         let (reply, answer) = oneshot::channel();
@@ -431,17 +436,6 @@ impl Engine {
     #[must_use]
     pub fn follow(&self) -> Option<Follower> {
         self.shared.feed.follow()
-    }
-
-    /// The endpoints of the config.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.shared.endpoints.values()
-    }
-
-    /// The config's endpoint of this name.
-    #[must_use]
-    pub fn endpoint(&self, name: &Name) -> Option<&Arc<Endpoint>> {
-        self.shared.endpoints.get(name)
     }
 
     /// Whether new events would be refused for lack of room.

@@ -16,7 +16,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::committer::Committer;
 use super::dispatcher::Command;
-use super::walk::{Map, fared};
+use super::rules::Current;
+use super::walk::fared;
 use super::{Clock, Health, Parts, read_blocking, supervise};
 use crate::core::endpoint::Order;
 use crate::core::id::{EventId, ReplayId};
@@ -74,9 +75,8 @@ pub(super) struct Task {
     clock: Arc<dyn Clock>,
     committer: Committer,
     dispatcher: mpsc::UnboundedSender<Command>,
-    map: Arc<Map>,
-    /// Endpoints that keep an order, and how many deliveries may wait for one of them.
-    ordered: HashSet<Name>,
+    rules: Current,
+    /// How many deliveries may wait for an endpoint that keeps an order.
     waiting_max: usize,
     /// So many deliveries of replays may be open at a time.
     open_max: u64,
@@ -127,16 +127,14 @@ impl Task {
         parts: &Parts,
         committer: Committer,
         dispatcher: mpsc::UnboundedSender<Command>,
-        map: Arc<Map>,
+        rules: Current,
     ) -> Self {
-        let ordered = parts.endpoints.iter().filter(|endpoint| endpoint.order != Order::None);
         Self {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             committer,
             dispatcher,
-            map,
-            ordered: ordered.map(|endpoint| endpoint.name.clone()).collect(),
+            rules,
             waiting_max: parts.limits.ordered_max / 4,
             open_max: (parts.limits.active_max as u64 / 4).clamp(1, OPEN_MAX),
             buckets: HashMap::new(),
@@ -220,7 +218,7 @@ impl Task {
     }
 
     async fn make(&mut self, replay: Replay, most: u64, steady: Timestamp) -> Result<Step, JournalError> {
-        let (map, now, id) = (Arc::clone(&self.map), self.clock.now(), replay.id);
+        let (map, now, id) = (Arc::clone(&self.rules.load().map), self.clock.now(), replay.id);
         let newest_first = replay.terms.newest_first;
         if newest_first && self.newest_at.get(&id) == Some(&now) {
             return Ok(Step::Wait(NEWEST_APART));
@@ -246,7 +244,9 @@ impl Task {
 
     /// Whether an endpoint that keeps an order, and that a slice is for, has many waiting.
     async fn is_crowded(&self, items: &[(EventId, Name)]) -> bool {
-        let targets: HashSet<&Name> = items.iter().map(|(_, to)| to).filter(|to| self.ordered.contains(*to)).collect();
+        let rules = self.rules.load();
+        let is_ordered = |to: &&Name| rules.endpoints.get(*to).is_some_and(|endpoint| endpoint.order != Order::None);
+        let targets: HashSet<&Name> = items.iter().map(|(_, to)| to).filter(is_ordered).collect();
         if targets.is_empty() {
             return false;
         }

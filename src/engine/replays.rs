@@ -1,6 +1,7 @@
 //! What operators ask of the engine to have old events delivered again: one by hand, or many as a job.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::dispatcher::Command;
 use super::walk::fared;
@@ -49,12 +50,11 @@ impl Engine {
         force: bool,
     ) -> Result<Vec<(DeliveryId, Name)>, NotDone> {
         let view = self.read(move |journal| journal.entry(event)).await?.ok_or(NotDone::Missing)?;
+        let rules = self.rules();
         let mut targets: Vec<Name> = match to {
             Some(to) => vec![to],
             // What was routed nowhere goes where it would be routed now.
-            None if view.deliveries.is_empty() => {
-                self.shared.map.routes.fan_out(&view.head.source, &view.head.event_type)
-            }
+            None if view.deliveries.is_empty() => rules.routes().fan_out(&view.head.source, &view.head.event_type),
             None => view.deliveries.into_iter().map(|delivery| delivery.endpoint).collect(),
         };
         let mut seen = HashSet::new();
@@ -64,7 +64,7 @@ impl Engine {
                 "no route sends the event anywhere; name an endpoint to send it to, or add a route".to_owned(),
             ));
         }
-        if let Some(unknown) = targets.iter().find(|target| !self.shared.endpoints.contains_key(*target)) {
+        if let Some(unknown) = targets.iter().find(|target| !rules.endpoints.contains_key(*target)) {
             return Err(NotDone::UnknownEndpoint(unknown.clone()));
         }
         let (mut made, mut refused) = (Vec::new(), None);
@@ -115,9 +115,10 @@ impl Engine {
     pub async fn plan_replay(&self, order: ReplayOrder) -> Result<Plan, NotDone> {
         let now = self.shared.clock.now();
         let (mut replay, mut plan) = (self.frozen(order, now)?, Plan::default());
+        let rules = self.rules();
         loop {
             // Whoever does not wait for the answer any more ends it here.
-            let map = self.shared.map.clone();
+            let map = Arc::clone(&rules.map);
             let counted = self.read(move |journal| {
                 let finished = map.count(journal, (&mut replay, &mut plan), now)?;
                 Ok((replay, plan, finished))
@@ -214,12 +215,13 @@ impl Engine {
     /// The replay that is asked for, its selection frozen at `now`.
     fn frozen(&self, order: ReplayOrder, now: Timestamp) -> Result<Replay, NotDone> {
         let ReplayOrder { filter, to, terms, request, by } = order;
-        if let Some(unknown) = to.as_ref().filter(|to| !self.shared.endpoints.contains_key(*to)) {
+        let rules = self.rules();
+        if let Some(unknown) = to.as_ref().filter(|to| !rules.endpoints.contains_key(*to)) {
             return Err(NotDone::UnknownEndpoint(unknown.clone()));
         }
         let target = to.as_ref().or(filter.endpoint.as_ref());
         let is_meant = |name: &Name| target.is_none_or(|target| target == name);
-        let mut ordered = self.shared.endpoints.values().filter(|endpoint| endpoint.order != Order::None);
+        let mut ordered = rules.endpoints.values().filter(|endpoint| endpoint.order != Order::None);
         if terms.newest_first
             && let Some(kept) = ordered.find(|endpoint| is_meant(&endpoint.name))
         {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::committer::Committer;
+use super::rules::Current;
 use super::{Clock, Health, Parts, read_blocking, supervise};
 use crate::core::retention::Retention;
 use crate::journal::retention::Sweep;
@@ -28,6 +29,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// A handle on the sweeper.
 pub(super) struct Sweeper {
+    woken: Arc<Notify>,
     stop: watch::Sender<bool>,
     freed_bytes: Arc<AtomicU64>,
 }
@@ -37,30 +39,34 @@ struct Task {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     committer: Committer,
-    retention: Arc<Retention>,
+    rules: Current,
 }
 
 impl Sweeper {
-    /// Starts the task on the current runtime, if there is anything it could ever do.
-    pub(super) fn start(parts: &Parts, committer: &Committer, health: &watch::Sender<Health>) -> Self {
+    /// Starts the task on the current runtime.
+    pub(super) fn start(parts: &Parts, rules: &Current, committer: &Committer, health: &watch::Sender<Health>) -> Self {
         let task = Task {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             committer: committer.clone(),
-            retention: Arc::new(parts.retention.clone()),
+            rules: rules.clone(),
         };
         let (stop, mut stopped) = watch::channel(false);
         let freed_bytes = Arc::new(AtomicU64::new(0));
-        if !task.retention.is_endless() {
-            let freed = Arc::clone(&freed_bytes);
-            supervise("the sweeper", health.clone(), async move {
-                tokio::select! {
-                    () = task.run(&freed) => {}
-                    _ = stopped.wait_for(|stop| *stop) => {}
-                }
-            });
-        }
-        Self { stop, freed_bytes }
+        let woken = Arc::new(Notify::new());
+        let (freed, wakes) = (Arc::clone(&freed_bytes), Arc::clone(&woken));
+        supervise("the sweeper", health.clone(), async move {
+            tokio::select! {
+                () = task.run(&freed, &wakes) => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+        Self { woken, stop, freed_bytes }
+    }
+
+    /// The rules have changed: there may be something to do.
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
     }
 
     /// Bytes of the log that were given back since the start.
@@ -75,12 +81,16 @@ impl Sweeper {
 
 impl Task {
     /// Works until the journal is closed.
-    async fn run(&self, freed_bytes: &AtomicU64) {
+    async fn run(&self, freed_bytes: &AtomicU64, woken: &Notify) {
         loop {
             let began = Instant::now();
-            let pause = match self.step(Arc::clone(&self.retention), freed_bytes).await {
+            let pause = match self.step(Arc::clone(&self.rules.load().retention), freed_bytes).await {
                 Ok(true) => (began.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN),
-                Ok(false) => IDLE_PAUSE,
+                Ok(false) => {
+                    // Whoever wakes it or the time: either is a reason to look again.
+                    let _woken = tokio::time::timeout(IDLE_PAUSE, woken.notified()).await.is_ok();
+                    continue;
+                }
                 Err(JournalError::Closed) => return,
                 Err(error) => {
                     tracing::warn!(%error, "retention could not go on");
@@ -93,6 +103,9 @@ impl Task {
 
     /// One step; whether there may be another.
     async fn step(&self, retention: Arc<Retention>, freed_bytes: &AtomicU64) -> Result<bool, JournalError> {
+        if retention.is_endless() {
+            return Ok(false);
+        }
         let now = self.clock.now();
         let sweep = read_blocking(Arc::clone(&self.journal), move |journal| journal.sweep(&retention, now)).await?;
         match sweep {

@@ -67,8 +67,8 @@ impl Engine {
         let originals =
             self.read(move |journal| originals(journal, &Query { filter, after: None, newest_first: true, limit }));
         let sendings = originals.await?.into_iter().filter_map(|original| {
-            let endpoint = self.shared.endpoints.get(&original.delivery.endpoint)?;
-            Some((original, aimed(endpoint, url, is_same_origin(&endpoint.url, url))))
+            let endpoint = self.endpoint(&original.delivery.endpoint)?;
+            Some((original, aimed(&endpoint, url, is_same_origin(&endpoint.url, url))))
         });
         let tries = futures_util::stream::iter(sendings).map(|(original, endpoint)| self.try_one(original, endpoint));
         Ok(Trial { copies: tries.buffered(AT_A_TIME).collect().await })

@@ -14,6 +14,7 @@ use crate::core::timestamp::Timestamp;
 use crate::journal::{Advance, EventView, Journal, JournalError, Query, Tally};
 
 /// Where deliveries can go by the config of now.
+#[derive(Debug)]
 pub struct Map {
     /// The endpoints that there are.
     pub endpoints: HashSet<Name>,

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::alerts::{self, Alerts, Herald};
 use super::calls::{self, Calls};
+use super::rules::Current;
 use super::{Health, Parts};
 
 /// A handle on both.
@@ -16,24 +17,29 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// Starts what the config gives something to do for, on the current runtime.
-    pub(super) fn start(parts: &Parts, herald: &Herald, health: &watch::Sender<Health>) -> Self {
+    /// Starts both on the current runtime. They have something to do where the rules of now say so.
+    pub(super) fn start(parts: &Parts, rules: &Current, herald: &Herald, health: &watch::Sender<Health>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let alerting = alerts::Parts {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             herald: herald.clone(),
-            endpoints: parts.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
-            call_sources: parts.lifecycles.iter().map(|(source, _)| source.clone()).collect(),
+            rules: rules.clone(),
         };
         let calling = calls::Parts {
             journal: Arc::clone(&parts.journal),
             clock: Arc::clone(&parts.clock),
             herald: herald.clone(),
-            lifecycles: parts.lifecycles.clone(),
+            rules: rules.clone(),
         };
         let alerts = Alerts::start(alerting, health.clone(), stopped.clone());
         Self { alerts, calls: Calls::start(calling, health.clone(), stopped), stop }
+    }
+
+    /// The rules have changed.
+    pub(super) fn wake(&self) {
+        self.calls.listener().notify_one();
+        self.alerts.look_again();
     }
 
     /// Ends both.

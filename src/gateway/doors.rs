@@ -18,19 +18,24 @@ const ADMIN_CONNECTIONS_MAX_PER_ADDRESS: u32 = 32;
 /// Descriptors for everything but connections and attempts: the journal's files, logs, the runtime's own.
 const DESCRIPTORS_BESIDES: u64 = 128;
 
-/// The bound listeners, and who looks after their certificates.
+/// The bound listeners, and their certificates.
 pub(super) struct Doors {
     pub(super) front: Listener,
     pub(super) back: Listener,
-    pub(super) certificates: Vec<Follower>,
+    pub(super) certificates: Vec<Certificate>,
 }
 
-/// Looks after a certificate until dropped.
-pub(super) struct Follower(AbortHandle);
+/// A listener's certificate, looked after until dropped.
+pub(super) struct Certificate {
+    /// Where the config has it.
+    pub(super) key: &'static str,
+    pub(super) tls: Arc<Tls>,
+    follower: AbortHandle,
+}
 
-impl Drop for Follower {
+impl Drop for Certificate {
     fn drop(&mut self) {
-        self.0.abort();
+        self.follower.abort();
     }
 }
 
@@ -56,9 +61,9 @@ impl Doors {
             ..limits.clone()
         };
         let front = bind(server.listen, limits).await?.counting(Arc::clone(intake));
-        let front = secure(front, server.tls.as_ref(), &mut certificates)?;
+        let front = secure(front, ("server.tls", server.tls.as_ref()), &mut certificates)?;
         let back = bind(config.admin.listen, operators).await?;
-        let back = secure(back, config.admin.tls.as_ref(), &mut certificates)?;
+        let back = secure(back, ("admin.tls", config.admin.tls.as_ref()), &mut certificates)?;
         Ok(Self { front, back, certificates })
     }
 }
@@ -70,12 +75,13 @@ async fn bind(addr: SocketAddr, limits: Limits) -> Result<Listener, GatewayError
 /// With TLS, if there are files for it.
 fn secure(
     listener: Listener,
-    files: Option<&TlsFiles>,
-    followers: &mut Vec<Follower>,
+    (key, files): (&'static str, Option<&TlsFiles>),
+    certificates: &mut Vec<Certificate>,
 ) -> Result<Listener, GatewayError> {
     let Some(files) = files else { return Ok(listener) };
     let tls = Arc::new(Tls::load(files.clone()).map_err(GatewayError::Tls)?);
-    followers.push(Follower(tokio::spawn(Arc::clone(&tls).follow()).abort_handle()));
+    let follower = tokio::spawn(Arc::clone(&tls).follow()).abort_handle();
+    certificates.push(Certificate { key, tls: Arc::clone(&tls), follower });
     Ok(listener.with_tls(tls))
 }
 

@@ -18,6 +18,7 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// What a rate still allows.
 pub(super) struct Limit {
     began: Instant,
+    rate: Rate,
     state: Mutex<State>,
 }
 
@@ -31,7 +32,11 @@ struct State {
 impl Limit {
     pub(super) fn new(rate: Rate) -> Self {
         let state = State { bucket: Bucket::new(rate), recorded_at: None, unrecorded: 0 };
-        Self { began: Instant::now(), state: Mutex::new(state) }
+        Self { began: Instant::now(), rate, state: Mutex::new(state) }
+    }
+
+    pub(super) const fn rate(&self) -> Rate {
+        self.rate
     }
 
     /// Whether an event would be allowed now; else how long until one is.

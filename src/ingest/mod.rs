@@ -11,12 +11,13 @@
 //!
 //! Absent: routing and duplicates (the engine's), sockets (the listener's).
 //!
-//! `body` reads it · `limit` how many · `headers` which are kept · `fields` what is read of JSON · `sender` who it is ·
+//! `desk` by what it is taken in · `body` reads it · `limit` how many · `headers` which are kept · `fields` what is read of JSON · `sender` who it is ·
 //! `ack` the yes · `away` the no.
 
 mod ack;
 mod away;
 mod body;
+mod desk;
 mod fields;
 mod headers;
 mod limit;
@@ -28,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -46,12 +48,11 @@ use crate::core::verify::OnFail;
 use crate::core::verify::handshake::{Handshake, Reply};
 use crate::engine::{Engine, Health, NotAccepted};
 use crate::journal::refused::Refusals;
-use crate::telemetry::measures::Taken;
 use crate::telemetry::{Intake, Turned};
-use ack::Template;
 use away::Away;
 pub use away::NOTHING_HERE;
 use body::{Arriving, Rest};
+use desk::{Desk, Entrance};
 use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;
 use limit::Limit;
@@ -62,21 +63,11 @@ use sender::Sender;
 const INLINE_MAX_BYTES: usize = 256 << 10;
 
 /// What stands behind the door.
-struct Door {
-    sources: HashMap<Name, Arc<Entrance>>,
+pub struct Door {
+    desk: ArcSwap<Desk>,
     engine: Engine,
     intake: Arc<Intake>,
     refusals: Refusals,
-    /// Of all sources.
-    limit: Option<Limit>,
-}
-
-/// One source's way in.
-struct Entrance {
-    source: Source,
-    ack: Template,
-    limit: Option<Limit>,
-    measured: Arc<Taken>,
 }
 
 /// A request as it stands at the door.
@@ -98,21 +89,10 @@ enum Heard {
     Handshake(Reply),
 }
 
-/// Everything the public listener serves. Rejects nothing: every path has its answer. `rate` is over all sources.
+/// Everything the public listener serves. Rejects nothing: every path has its answer.
 pub fn filter(
-    sources: Vec<Source>,
-    rate: Option<Rate>,
-    engine: Engine,
-    intake: Arc<Intake>,
-    refusals: Refusals,
+    door: Arc<Door>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let entrance = |source: Source| {
-        let (ack, limit) = (Template::new(&source.ack), source.rate.map(Limit::new));
-        let measured = intake.taken.of(&source.name);
-        (source.name.clone(), Arc::new(Entrance { source, ack, limit, measured }))
-    };
-    let sources = sources.into_iter().map(entrance).collect();
-    let door = Arc::new(Door { sources, engine, intake, refusals, limit: rate.map(Limit::new) });
     let at_door = warp::any().map(move || Arc::clone(&door));
     let source = warp::path!("in" / String).map(|source| (source, None));
     let with_token = warp::path!("in" / String / String).map(|source, token| (source, Some(token)));
@@ -147,6 +127,25 @@ pub fn filter(
 }
 
 impl Door {
+    /// A door for these sources, whose events go where the engine's rules of now send them. `rate` is over all sources.
+    #[must_use]
+    pub fn new(
+        sources: Vec<Source>,
+        rate: Option<Rate>,
+        engine: Engine,
+        intake: Arc<Intake>,
+        refusals: Refusals,
+    ) -> Arc<Self> {
+        let desk = ArcSwap::from_pointee(Desk::new(sources, rate, engine.rules(), &intake));
+        Arc::new(Self { desk, engine, intake, refusals })
+    }
+
+    /// From the next request on it is for these sources, and goes by the rules that the engine has now.
+    pub fn change(&self, sources: Vec<Source>, rate: Option<Rate>) {
+        let next = self.desk.load().next(sources, rate, self.engine.rules(), &self.intake);
+        self.desk.store(Arc::new(next));
+    }
+
     /// Takes a request in, or turns it away.
     async fn receive<S, B, E>(&self, source: &str, request: Request<S>) -> Response
     where
@@ -173,19 +172,19 @@ impl Door {
     {
         let began = Instant::now();
         let Request { method, token, target, headers, peer, body: mut arriving } = request;
-        let now = self.engine.now();
+        let (now, desk) = (self.engine.now(), self.desk.load_full());
         let sender = Sender { now, peer: peer.map(|peer| peer.ip()), token, target, headers };
-        let (entrance, headers) = match self.look(source, &method, &sender) {
+        let (entrance, headers) = match desk.look(source, &method, &sender) {
             Ok(looked) => looked,
             Err(away @ Away::TooOften { .. }) => {
-                if let Some(entrance) = self.sources.get(source) {
-                    self.keep_too_often(source, peer, entrance, &away);
+                if let Some(entrance) = desk.sources.get(source) {
+                    self.keep_too_often(&desk, peer, entrance, &away);
                 }
                 // Its body is not read: it goes on if it is there already, else the connection ends.
                 return Err(away);
             }
             Err(away) => {
-                let refuse = self.refuser(source, peer, Vec::new(), &away);
+                let refuse = self.refuser(&desk, (source, peer), Vec::new(), &away);
                 arriving.linger(|rest| refuse.map_or((), |refuse| refuse.keep(rest)));
                 return Err(away);
             }
@@ -202,7 +201,7 @@ impl Door {
             Ok(body) => body,
             Err(away) => {
                 if matches!(away, Away::TooLarge { .. }) {
-                    let refuse = self.refuser(source, peer, headers, &away);
+                    let refuse = self.refuser(&desk, (source, peer), headers, &away);
                     arriving.linger(|rest| refuse.map_or((), |refuse| refuse.keep(rest)));
                 }
                 return Err(away);
@@ -214,17 +213,16 @@ impl Door {
             Ok(Heard::Handshake(reply)) => return Ok(sender::answer(reply)),
             Err(away) => {
                 if let Some((headers, body)) = spare
-                    && let Some(refuse) = self.refuser(source, peer, headers, &away)
+                    && let Some(refuse) = self.refuser(&desk, (source, peer), headers, &away)
                 {
                     refuse.keep(Rest::whole(&body));
                 }
                 return Err(away);
             }
         };
-        self.within_rate(entrance, Limit::take)
-            .inspect_err(|away| self.keep_too_often(source, peer, entrance, away))?;
+        desk.within_rate(entrance, Limit::take).inspect_err(|away| self.keep_too_often(&desk, peer, entrance, away))?;
         let body_bytes = draft.body.len();
-        let accepted = self.engine.accept(draft).await.map_err(Away::NotAccepted)?;
+        let accepted = self.engine.accept_by(&desk.rules, draft).await.map_err(Away::NotAccepted)?;
         entrance.measured.note(body_bytes, began.elapsed());
         if let Some(again) = &accepted.duplicate {
             self.intake.note(Turned::Duplicate);
@@ -234,9 +232,15 @@ impl Door {
     }
 
     /// What will keep a request that is turned away, if it is of the kind that is kept.
-    fn refuser(&self, source: &str, peer: Option<SocketAddr>, headers: Vec<Header>, away: &Away) -> Option<Refuser> {
+    fn refuser(
+        &self,
+        desk: &Desk,
+        (source, peer): (&str, Option<SocketAddr>),
+        headers: Vec<Header>,
+        away: &Away,
+    ) -> Option<Refuser> {
         let why = away.why().filter(|_| self.refusals.is_on())?;
-        let (source, entrance) = self.sources.get_key_value(source)?;
+        let (source, entrance) = desk.sources.get_key_value(source)?;
         let unproven = matches!(away, Away::TooLarge { .. }) && entrance.source.verification.proves_bodies();
         let besides = if unproven { "; it was not read to its end, so who sent it is not proven" } else { "" };
         let refused = Refused {
@@ -271,6 +275,36 @@ impl Door {
         });
     }
 
+    /// Keeps that something was refused by a rate: now and then, for there may be many.
+    fn keep_too_often(&self, desk: &Desk, peer: Option<SocketAddr>, entrance: &Entrance, away: &Away) {
+        let Away::TooOften { of_all, .. } = away else { return };
+        let limit = if *of_all { &desk.limit } else { &entrance.limit };
+        let source = entrance.source.name.as_str();
+        if let Some(count) = limit.as_ref().and_then(|limit| limit.refused())
+            && let Some(mut refuse) = self.refuser(desk, (source, peer), Vec::new(), away)
+        {
+            refuse.refused.detail = format!("{away}; {count} refused since this was last noted");
+            refuse.keep(Rest { body: Bytes::new(), body_bytes: None });
+        }
+    }
+
+    /// Why the process should be started again.
+    fn dead(&self) -> Option<NotAccepted> {
+        self.unready().filter(|why| matches!(why, NotAccepted::Failed(_)))
+    }
+
+    /// Why no event would be taken now.
+    fn unready(&self) -> Option<NotAccepted> {
+        match &*self.engine.health().borrow() {
+            Health::Failed(why) => Some(NotAccepted::Failed(why.clone())),
+            Health::Stopping => Some(NotAccepted::Stopping),
+            Health::Running if self.engine.is_full() => Some(NotAccepted::Full),
+            Health::Running => None,
+        }
+    }
+}
+
+impl Desk {
     /// What can be said of a request before its body: which source it is for, and the headers to keep.
     fn look(&self, source: &str, method: &Method, sender: &Sender) -> Result<(&Arc<Entrance>, Vec<Header>), Away> {
         let entrance = self.sources.get(source).ok_or(Away::UnknownSource)?;
@@ -294,39 +328,12 @@ impl Door {
 
     /// What the rates of this source and of all say, asked like this.
     fn within_rate(&self, entrance: &Entrance, ask: fn(&Limit) -> Result<(), Duration>) -> Result<(), Away> {
-        let asked = |limit: &Option<Limit>, of_all: bool| match limit {
+        let asked = |limit: &Option<Arc<Limit>>, of_all: bool| match limit {
             Some(limit) => ask(limit).map_err(|wait| Away::TooOften { wait, of_all }),
             None => Ok(()),
         };
         asked(&entrance.limit, false)?;
         asked(&self.limit, true)
-    }
-
-    /// Keeps that something was refused by a rate: now and then, for there may be many.
-    fn keep_too_often(&self, source: &str, peer: Option<SocketAddr>, entrance: &Entrance, away: &Away) {
-        let Away::TooOften { of_all, .. } = away else { return };
-        let limit = if *of_all { &self.limit } else { &entrance.limit };
-        if let Some(count) = limit.as_ref().and_then(Limit::refused)
-            && let Some(mut refuse) = self.refuser(source, peer, Vec::new(), away)
-        {
-            refuse.refused.detail = format!("{away}; {count} refused since this was last noted");
-            refuse.keep(Rest { body: Bytes::new(), body_bytes: None });
-        }
-    }
-
-    /// Why the process should be started again.
-    fn dead(&self) -> Option<NotAccepted> {
-        self.unready().filter(|why| matches!(why, NotAccepted::Failed(_)))
-    }
-
-    /// Why no event would be taken now.
-    fn unready(&self) -> Option<NotAccepted> {
-        match &*self.engine.health().borrow() {
-            Health::Failed(why) => Some(NotAccepted::Failed(why.clone())),
-            Health::Stopping => Some(NotAccepted::Stopping),
-            Health::Running if self.engine.is_full() => Some(NotAccepted::Full),
-            Health::Running => None,
-        }
     }
 }
 

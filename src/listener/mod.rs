@@ -34,7 +34,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use self::addresses::{Addresses, Place};
 use self::shared::Shared;
-pub use self::tls::{Tls, TlsError};
+pub use self::tls::{Identity, Tls, TlsError};
 use crate::core::network::Network;
 use crate::telemetry::{Intake, Turned};
 use crate::upload::Upload;

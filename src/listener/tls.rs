@@ -14,12 +14,11 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsFiles;
 
-/// How often the files are looked at, besides on SIGHUP.
+/// How often the files are looked at, besides when the config is read again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Longest file of either kind, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -42,6 +41,9 @@ pub enum TlsError {
     Unusable(TlsFiles, rustls::Error),
 }
 
+/// What a listener may use next. Names nothing that is secret.
+pub struct Identity(Arc<ServerConfig>);
+
 /// By what a change of the files is seen: of each its device, inode, length and time of change.
 type Stamp = [Option<(u64, u64, u64, i64, i64)>; 2];
 
@@ -60,47 +62,37 @@ impl Tls {
         TlsAcceptor::from(Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Reads the files again.
+    /// What is in the files now.
     ///
     /// # Errors
-    /// As [`Tls::load`]; then nothing has changed.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let config = Arc::new(read(&self.files)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+    /// As [`Tls::load`].
+    pub fn look(&self) -> Result<Identity, TlsError> {
+        read(&self.files).map(|config| Identity(Arc::new(config)))
     }
 
-    /// Reads the files again whenever they have changed, or the process is told to by SIGHUP. Does not end.
+    /// Uses it from the next connection on.
+    pub fn take_in(&self, Identity(config): Identity) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        tracing::info!(certificate = %self.files.certificates.display(), "the certificate was read again");
+    }
+
+    /// Reads the files again whenever they have changed. Does not end.
     pub async fn follow(self: Arc<Self>) {
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => Some(hangup),
-            Err(error) => {
-                tracing::warn!(%error, "SIGHUP cannot be received; certificates are read again when they change");
-                None
-            }
-        };
         let mut known = self.stamp().await;
         loop {
-            let told = async {
-                match &mut hangup {
-                    Some(hangup) => hangup.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let is_told = tokio::time::timeout(LOOK_EVERY, told).await.is_ok();
+            tokio::time::sleep(LOOK_EVERY).await;
             let now = self.stamp().await;
-            if now != known || is_told {
+            if now != known {
                 known = now;
-                self.take_in().await;
+                self.look_again().await;
             }
         }
     }
 
-    async fn take_in(self: &Arc<Self>) {
+    async fn look_again(self: &Arc<Self>) {
         let tls = Arc::clone(self);
-        let file = self.files.certificates.display();
-        match tokio::task::spawn_blocking(move || tls.reload()).await {
-            Ok(Ok(())) => tracing::info!(certificate = %file, "the certificate was read again"),
+        match tokio::task::spawn_blocking(move || tls.look()).await {
+            Ok(Ok(identity)) => self.take_in(identity),
             Ok(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
             Err(error) => tracing::error!(%error, "the certificate stays as it was"),
         }

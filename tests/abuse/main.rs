@@ -94,7 +94,7 @@ async fn open(source: Source, rate: Option<Rate>) -> Door {
     let folder = tempfile::tempdir().unwrap();
     let kept = refused::Limits { count_max: 100, bytes_max: 8 << 20 };
     let refusals = Refusals::open(&folder.path().join("refused"), kept, Vec::new(), 7).unwrap();
-    let filter = ingest::filter(vec![source], rate, engine, Arc::clone(&intake), refusals.clone());
+    let filter = ingest::filter(ingest::Door::new(vec![source], rate, engine, Arc::clone(&intake), refusals.clone()));
     let times = (Duration::from_millis(300), Duration::from_millis(300));
     let limits = listener::Limits { header_timeout: times.0, idle_timeout: times.1, ..listener::Limits::default() };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();

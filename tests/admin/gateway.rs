@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use backstop::admin::AdminState;
 use backstop::admin::auth::Token;
 use backstop::admin::gate;
@@ -15,7 +16,9 @@ use backstop::admin::hosts::Hosts;
 use backstop::admin::pulse::Pulse;
 use backstop::admin::refusals::Readmission;
 use backstop::admin::register::Register;
+use backstop::admin::reload::{Last, NotReloaded, Reload, Reloaded};
 use backstop::admin::sessions::Sessions;
+use backstop::admin::settings::Settings;
 use backstop::admin::site::Site;
 use backstop::core::attempt::{Answer, Failure, FailureClass, Reply, StatusSet};
 use backstop::core::breaker::BreakerPolicy;
@@ -50,6 +53,24 @@ pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 pub(crate) const NOW: u64 = 1_700_000_000_000;
 /// Never reached: what a test waits for comes, or the test fails.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// A config that comes to what a test says, when it is read again.
+pub(crate) struct TheConfig(pub(crate) Mutex<Result<Reloaded, NotReloaded>>);
+
+impl Reload for TheConfig {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, NotReloaded>> + Send + '_>> {
+        let outcome = self.0.lock().unwrap().clone();
+        Box::pin(async { outcome })
+    }
+
+    fn last(&self) -> Last {
+        Last { succeeded: self.0.lock().unwrap().is_ok(), success_at: self.now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(NOW)
+    }
+}
 
 /// A clock that moves when it is told to.
 #[derive(Debug)]
@@ -145,6 +166,17 @@ fn strict() -> Source {
     }
 }
 
+/// What the config says of it all.
+fn settings() -> Settings {
+    Settings {
+        read: Box::new(reader(&[strict()])),
+        import: Box::new(importer(&[strict()])),
+        sources: vec![strict()],
+        hosts: Hosts::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec!["admin.example".to_owned()]),
+        effective: "[server]\nlisten = \"127.0.0.1:1\"\n".to_owned(),
+    }
+}
+
 /// An endpoint whose flow is limited in the way of its name.
 fn fragile(text: &str) -> Endpoint {
     let plain = endpoint(text);
@@ -178,6 +210,7 @@ pub(crate) struct Gateway {
     pub(crate) intake: Arc<Intake>,
     pub(crate) refusals: Refusals,
     state: AdminState,
+    pub(crate) config: Arc<TheConfig>,
     _folder: tempfile::TempDir,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) slow: Arc<Semaphore>,
@@ -288,27 +321,31 @@ impl Gateway {
         let noted = Operations::open(&folder.path().join("operations"), limits, Timestamp::from_millis(NOW));
         let operations = noted.unwrap().0;
         let holders = Holders::open(&folder.path().join("tokens.json"), &Token::new(TOKEN).unwrap()).unwrap();
+        let config = Arc::new(TheConfig(Mutex::new(Err(NotReloaded::NoFile))));
         let state = AdminState {
             engine: engine.clone(),
             intake: Arc::clone(&intake),
-            refused: Arc::new(Readmission::new(refusals.clone(), reader(&[strict()]))),
-            importer: Arc::new(importer(&[strict()])),
+            refused: Arc::new(Readmission::new(refusals.clone())),
+            settings: Arc::new(ArcSwap::from_pointee(settings())),
+            reload: Arc::clone(&config) as Arc<dyn Reload>,
             holders: Arc::new(holders),
             sessions: Arc::new(Sessions::new(1, false)),
             pulse: Pulse::start(&engine, &intake),
             site: Arc::new(Site {
                 journal: folder.path().to_owned(),
                 disk_free_min_bytes: 7,
-                sources: vec![strict()],
                 ingest: SocketAddr::from(([127, 0, 0, 1], 8080)),
             }),
             register: Arc::new(Register::new(Ok(operations))),
-            hosts: Arc::new(Hosts::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec!["admin.example".to_owned()])),
             knocks: Arc::default(),
             started_at: Timestamp::from_millis(NOW),
         };
         let address = serve(state.clone()).await;
-        Self { engine, intake, clock, slow, refusals, state, _folder: folder, address }
+        Self { engine, intake, clock, slow, refusals, state, config, _folder: folder, address }
+    }
+
+    pub(crate) fn register(&self) -> &Arc<Register> {
+        &self.state.register
     }
 
     pub(crate) async fn accept(&self, event_type: &str, key: &str) -> String {

@@ -15,6 +15,7 @@ mod keys;
 mod metrics;
 mod operations;
 mod refusals;
+mod reload;
 mod replays;
 mod sessions;
 mod standing;

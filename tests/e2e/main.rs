@@ -28,6 +28,7 @@ mod parked;
 #[path = "../support/place.rs"]
 mod place;
 mod refused;
+mod reload;
 mod restart;
 mod retained;
 mod room;
@@ -38,6 +39,7 @@ mod sink;
 mod standing;
 mod story;
 mod terminal;
+mod tls;
 mod tokens;
 mod verbs;
 mod verified;

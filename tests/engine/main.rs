@@ -17,6 +17,7 @@ mod disk;
 mod governing;
 mod ordering;
 mod pausing;
+mod reloading;
 mod replaying;
 mod retaining;
 mod stopping;

@@ -143,7 +143,7 @@ pub(crate) fn draft(event_type: &str) -> Draft {
     }
 }
 
-fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     let to = |endpoint: &str| Route {
         source: None,
         types: vec![endpoint.to_owned(), "both".to_owned()],

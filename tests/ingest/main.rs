@@ -219,7 +219,7 @@ async fn open_keeping(sources: Vec<Source>, accept_queue_max: usize, connections
     })
     .unwrap();
     let intake = Arc::new(Intake::default());
-    let filter = ingest::filter(sources, None, engine.clone(), Arc::clone(&intake), refusals);
+    let filter = ingest::filter(ingest::Door::new(sources, None, engine.clone(), Arc::clone(&intake), refusals));
     let limits = listener::Limits { connections_max, header_timeout: LONG, ..listener::Limits::default() };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -143,14 +143,14 @@ async fn a_new_certificate_is_taken_in_and_a_bad_one_is_not() {
     let new_key = std::fs::read(identity.path("key.pem")).unwrap();
     for (bad, why) in [(key, "is not that of the certificate"), (b"nothing".to_vec(), "no private key")] {
         std::fs::write(identity.path("key.pem"), bad).unwrap();
-        let error = tls.reload().unwrap_err().to_string();
+        let error = tls.look().err().unwrap().to_string();
         assert!(error.contains(why) && error.contains("key.pem"), "{error}");
         assert!(shake(&server, "old.example", &old, rustls::ALL_VERSIONS, &[]).is_ok(), "the old one stays");
     }
     std::fs::remove_file(identity.path("key.pem")).unwrap();
-    assert!(tls.reload().unwrap_err().to_string().contains("cannot be read"));
+    assert!(tls.look().err().unwrap().to_string().contains("cannot be read"));
     std::fs::write(identity.path("key.pem"), new_key).unwrap();
-    tls.reload().unwrap();
+    tls.take_in(tls.look().unwrap());
     assert!(shake(&server, "old.example", &old, rustls::ALL_VERSIONS, &[]).is_err());
     let new = shake(&server, "new.example", &identity.path("cert.pem"), rustls::ALL_VERSIONS, &[]);
     assert!(get(&mut new.unwrap()).starts_with("HTTP/1.1 200 "));

@@ -212,6 +212,19 @@ impl Checks {
         known.probes.remove(&id);
     }
 
+    /// The config says this of an endpoint now.
+    pub(crate) fn ruled(&mut self, endpoint: &Endpoint) {
+        let (rules, known) = self.endpoints.get_mut(&endpoint.name).unwrap();
+        if rules.rate != endpoint.rate {
+            known.departures.clear();
+        }
+        if endpoint.breaker.is_none() {
+            // What went to see if it is back is one among others now.
+            known.probes.clear();
+        }
+        rules.clone_from(endpoint);
+    }
+
     pub(crate) fn cancel_asked(&mut self, id: DeliveryId) {
         self.cancelled.insert(id);
     }

@@ -39,6 +39,7 @@ fn mutants_do_not_survive() {
         (Mutant::RetryHoldsNobody, chaos, "passed Some"),
         (Mutant::SilenceIgnored, chaos, "sent into the silence"),
         (Mutant::PauseForgotten, chaos, "which is paused"),
+        (Mutant::ReloadForgetsFlights, chaos, "was on its way|attempt |never ended|passed Some|an assertion failed"),
         (Mutant::LiveLetGo, chaos, "is still to be delivered"),
         (Mutant::RestIgnored, chaos, "came to rest at"),
         (Mutant::ClockJumpIgnored, chaos, "ms early|passed Some|never ended"),

@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) crashes: Option<u64>,
     pub(crate) jumps: Option<u64>,
     pub(crate) requests: Option<u64>,
+    /// The same between changes of the config: endpoints go, are back, and have other rules.
+    pub(crate) reloads: Option<u64>,
     /// How long payload and metadata are kept; `None`: for ever.
     pub(crate) keep: Option<(u64, u64)>,
     /// For how long duplicates are recognised.
@@ -98,6 +100,8 @@ impl Plan {
         let mut rng_of_keep = Rng::with_seed(seed ^ 0x6b65_6570);
         let payload = rng_of_keep.u64(MINUTE..40 * MINUTE);
         let metadata = payload + rng_of_keep.u64(0..HOUR);
+        let mut rng_of_reloads = Rng::with_seed(seed ^ 0x7265_6c6f);
+        let reloads = rng_of_reloads.bool().then(|| rng_of_reloads.u64(10 * SECOND..=10 * MINUTE));
         let keep = (rng_of_keep.u32(0..3) > 0).then_some((payload, metadata));
         Self {
             seed,
@@ -114,6 +118,7 @@ impl Plan {
             crashes,
             jumps,
             requests,
+            reloads,
             keep,
             window: keep.map_or(DAY, |_| 20 * MINUTE),
             all_delivered: false,
@@ -148,6 +153,7 @@ impl Plan {
             crashes: rng.bool().then_some(12 * HOUR),
             jumps: None,
             requests: None,
+            reloads: None,
             keep: Some((6 * HOUR, 2 * DAY)),
             window: DAY,
             all_delivered: true,
@@ -173,6 +179,7 @@ impl Plan {
             crashes: Some(DAY),
             jumps: Some(2 * DAY),
             requests: Some(HOUR),
+            reloads: None,
             keep: Some((3 * DAY, 7 * DAY)),
             window: DAY,
             all_delivered: false,
@@ -180,7 +187,8 @@ impl Plan {
     }
 }
 
-fn rules(rng: &mut Rng, index: usize) -> Endpoint {
+/// What the config says of an endpoint.
+pub(crate) fn rules(rng: &mut Rng, index: usize) -> Endpoint {
     let text = format!("far{index}");
     let url = format!("http://{text}.test/");
     let least = rng.usize(1..=4);

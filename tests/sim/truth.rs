@@ -96,6 +96,22 @@ impl Truth {
         self.deliveries.insert(delivery.id, delivery.clone());
     }
 
+    /// The config says this of an endpoint now: others may wait for each other.
+    pub(crate) fn ruled(&mut self, endpoint: &Endpoint) {
+        let Endpoint { name, order, .. } = endpoint;
+        if self.orders.insert(name.clone(), *order) == Some(*order) {
+            return;
+        }
+        self.open.retain(|(of, _), _| of != name);
+        let waiting =
+            self.unfinished.iter().map(|id| &self.deliveries[id]).filter(|delivery| delivery.endpoint == *name);
+        for delivery in waiting.cloned().collect::<Vec<_>>() {
+            if let Some(line) = self.line(&delivery) {
+                self.open.entry(line).or_default().insert(delivery.id);
+            }
+        }
+    }
+
     pub(crate) fn line(&self, delivery: &Delivery) -> Option<Line> {
         let endpoint = delivery.endpoint.clone();
         match self.orders.get(&endpoint).copied().unwrap_or_default() {

@@ -7,7 +7,7 @@ mod operator;
 mod replays;
 mod retention;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ enum Happening {
     Restart,
     Jump,
     Request,
+    Reload,
     /// The troubles are over.
     Calm,
 }
@@ -83,10 +84,12 @@ pub(crate) struct World {
     happenings: BTreeMap<(u64, u64), Happening>,
     count: u64,
     far: Vec<Far>,
+    /// Those of them that the config does not have at the moment.
+    absent: BTreeSet<usize>,
     posts: Vec<Post>,
     stuck_key: Option<String>,
     stuck_until: u64,
-    intervals: [Interval; 3],
+    intervals: [Interval; 4],
     all_delivered: bool,
     is_calm: bool,
     journal: Arc<MemoryJournal>,
@@ -148,6 +151,7 @@ impl World {
                 (plan.crashes, || Happening::Crash),
                 (plan.jumps, || Happening::Jump),
                 (plan.requests, || Happening::Request),
+                (plan.reloads, || Happening::Reload),
             ],
             all_delivered: plan.all_delivered,
             is_calm: false,
@@ -155,6 +159,7 @@ impl World {
             checks: Checks::new(plan.limits, &far),
             swept: plan.keep.map(|keep| Swept::new(keep, names.iter().cloned())),
             far,
+            absent: BTreeSet::new(),
             journal,
             process: None,
             incarnation: 0,
@@ -274,6 +279,7 @@ impl World {
             Happening::Restart => self.restart(),
             Happening::Jump => self.jump(),
             Happening::Request => self.request(),
+            Happening::Reload => self.reload(),
             Happening::Calm => self.calm(),
             // Of a process that is gone.
             _ => {}
@@ -299,6 +305,7 @@ impl World {
     fn restart(&mut self) {
         assert!(self.process.is_none());
         let clocks = (self.wall(), Duration::from_millis(self.now));
+        self.absent.clear();
         self.process = Some(Process::start(&self.journal, &self.far, self.limits, clocks, &mut self.rng));
         let wall = self.wall();
         for far in &self.far {
@@ -350,9 +357,11 @@ impl World {
     /// No more faults, no more posts, every endpoint well: what waits must end now.
     fn calm(&mut self) {
         self.is_calm = true;
-        self.happenings
-            .retain(|_, happening| !matches!(happening, Happening::Crash | Happening::Jump | Happening::Request));
+        self.happenings.retain(|_, happening| {
+            !matches!(happening, Happening::Crash | Happening::Jump | Happening::Request | Happening::Reload)
+        });
         if self.process.is_some() {
+            self.configure(BTreeSet::new());
             self.resume_all();
             self.resume_replays();
         }

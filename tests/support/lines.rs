@@ -36,7 +36,12 @@ impl Lines {
 
     /// What `find` finds in the first line in which it finds anything, waited for; `None` if none comes.
     pub(crate) fn first<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let search = |collected: &Collected| collected.lines.iter().find_map(|line| find(line));
+        self.nth(0, find)
+    }
+
+    /// The same for the line so many after that.
+    pub(crate) fn nth<T>(&self, count: usize, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let search = |collected: &Collected| collected.lines.iter().filter_map(|line| find(line)).nth(count);
         let (collected, grown) = &*self.shared;
         let unfinished = |collected: &mut Collected| !collected.ended && search(collected).is_none();
         let (collected, _) = grown.wait_timeout_while(collected.lock().unwrap(), LONG, unfinished).unwrap();

@@ -247,7 +247,9 @@ impl Drop for Gateway {
 /// The binary, with nothing said by the environment.
 fn backstop<I: IntoIterator<Item: AsRef<OsStr>>>(config: &Path, arguments: I) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
-    for name in ["BACKSTOP_CONFIG", "BACKSTOP_ADMIN", "BACKSTOP_INGEST", "BACKSTOP_TOKEN"] {
+    for name in
+        ["BACKSTOP_CONFIG", "BACKSTOP_ADMIN", "BACKSTOP_INGEST", "BACKSTOP_TOKEN", "BACKSTOP_CA", "NOTIFY_SOCKET"]
+    {
         command.env_remove(name);
     }
     command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());

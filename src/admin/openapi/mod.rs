@@ -6,6 +6,7 @@
 //! told to everybody who asks: it holds nothing but what the source code holds, and a client has to be written before
 //! it has a token. Absent: the dashboard's files, which are no API.
 
+mod config;
 mod deliveries;
 mod endpoints;
 mod events;
@@ -54,6 +55,7 @@ const TAGS: &[(&str, &str)] = &[
     ("endpoints", "Where deliveries go: how each stands, paused and resumed."),
     ("refusals", "Requests that became no event, and can be taken in after all."),
     ("gateway", "How all of it stands: totals, the audit, the disk, metrics, health."),
+    ("config", "What the gateway goes by, and having it read again."),
     ("operators", "Who may do what, and what was done by whom."),
 ];
 
@@ -123,7 +125,7 @@ fn document(site: &Listens) -> Value {
 
 /// Everything that is described, noun by noun.
 fn operations(schemas: &mut Schemas) -> Vec<Operation> {
-    let nouns: [(&str, Described); 8] = [
+    let nouns: [(&str, Described); 9] = [
         ("ingest", ingest::described),
         ("events", events::described),
         ("deliveries", deliveries::described),
@@ -131,6 +133,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         ("endpoints", endpoints::described),
         ("refusals", refusals::described),
         ("gateway", gateway::described),
+        ("config", config::described),
         ("operators", operators::described),
     ];
     nouns

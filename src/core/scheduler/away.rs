@@ -36,6 +36,11 @@ impl Away {
         }
     }
 
+    /// It was not there at all until now; what else keeps it away goes on.
+    pub(super) fn come_back(&mut self, now: Timestamp) {
+        self.back_at = self.back_at.max(now);
+    }
+
     /// When it last came back.
     pub(super) const fn back_at(&self) -> Timestamp {
         self.back_at

@@ -8,12 +8,14 @@
 //! A delivery sent while the circuit is not closed is a probe: if it fails it spends none of its attempts.
 //! No delivery ages while its endpoint cannot take it: age counts from when the endpoint last came back.
 
+mod change;
 mod choice;
 mod view;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub(super) use self::change::Fate;
 use super::away::Away;
 use super::jumps::Jumps;
 use super::lines::Lines;
@@ -26,7 +28,7 @@ use crate::core::event::KeyTag;
 use crate::core::id::{DeliveryId, EventId};
 use crate::core::mutant::{self, Mutant};
 use crate::core::name::Name;
-use crate::core::rate::Bucket;
+use crate::core::rate::{Bucket, Rate};
 use crate::core::retry::{Failed, RetryPolicy};
 use crate::core::standing::{Pause, PauseCause, Standing};
 use crate::core::timestamp::Timestamp;
@@ -86,12 +88,14 @@ pub(super) struct Lane {
     early: BTreeMap<DeliveryId, Active>,
     /// Taken out to be cancelled; until that is on disk they are neither sent nor passed by the mark.
     cancelling: BTreeMap<DeliveryId, Option<KeyTag>>,
+    pub(super) fate: Fate,
     in_flight: usize,
     waiting_goes_next: bool,
     retry: Box<RetryPolicy>,
     breaker: Breaker,
     window: Window,
     concurrency_max: usize,
+    rate: Option<Rate>,
     bucket: Option<Box<Bucket>>,
     pause: Option<Box<Pause>>,
     held_since: Timestamp,
@@ -110,23 +114,24 @@ impl Lane {
         let pause = standing.pause.filter(|_| !mutant::is(Mutant::PauseForgotten));
         let breaker = Breaker::new(endpoint.breaker, circuit);
         let away_from = pause.iter().map(|pause| pause.since).chain(breaker.away_since()).min();
-        let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
         Self {
             name: endpoint.name,
             in_turn: false,
             is_deferred: false,
             alarm: None,
             has_news: false,
-            queue: Queue::new(mark, limits.active_max, waiting_max, !lines.are_kept()),
+            queue: Self::queue_behind(mark, limits, &lines),
             lines,
             early: BTreeMap::new(),
             cancelling: BTreeMap::new(),
+            fate: Fate::Stays,
             in_flight: 0,
             waiting_goes_next: false,
             retry: Box::new(endpoint.retry),
             breaker,
             window: Window::new(endpoint.concurrency),
             concurrency_max: endpoint.concurrency.max,
+            rate: endpoint.rate,
             bucket: endpoint.rate.filter(|_| !mutant::is(Mutant::RateIgnored)).map(|rate| Box::new(Bucket::new(rate))),
             pause: pause.map(Box::new),
             held_since: standing.available_since,
@@ -135,6 +140,11 @@ impl Lane {
             probed: None,
             jumps: Jumps::default(),
         }
+    }
+
+    fn queue_behind(mark: EventId, limits: Limits, lines: &Lines) -> Queue {
+        let waiting_max = if lines.are_kept() { limits.ordered_max } else { limits.active_max };
+        Queue::new(mark, limits.active_max, waiting_max, !lines.are_kept())
     }
 
     /// A new event's delivery; its key only matters where an order is kept by it. Whether it may go soon.
@@ -189,7 +199,7 @@ impl Lane {
 
     /// Whether anything may go now, and if so whether as a probe.
     fn gate(&self, now: Timestamp) -> Result<bool, Shut> {
-        if self.pause.is_some() {
+        if self.pause.is_some() || !self.is_active() {
             return Err(Shut::Closed);
         }
         if let Some(until) = self.silence(now) {
@@ -416,7 +426,7 @@ impl Lane {
     /// Whether a turn could be of use: there is something, and a slot for it.
     pub(super) fn may_send(&self) -> bool {
         let has_some = !self.queue.is_empty() || !self.early.is_empty() || self.lines.next_expiry().is_some();
-        has_some && self.pause.is_none() && self.in_flight < self.concurrency_max
+        has_some && self.is_active() && self.pause.is_none() && self.in_flight < self.concurrency_max
     }
 
     pub(super) const fn in_flight(&self) -> usize {
@@ -430,10 +440,13 @@ impl Lane {
 
     pub(super) fn is_hungry(&self) -> bool {
         let waiting = self.queue.wants_waiting(self.aside(), self.in_flight);
-        self.queue.wants_fresh() || waiting || self.lines.is_hungry()
+        self.is_active() && (self.queue.wants_fresh() || waiting || self.lines.is_hungry())
     }
 
     pub(super) fn next_refill(&mut self) -> Option<Refill> {
+        if !self.is_active() {
+            return None;
+        }
         let endpoint = self.name.clone();
         if let Some((key, after, limit)) = self.lines.next_refill() {
             return Some(Refill::Line { endpoint, key, after, limit });

@@ -115,6 +115,21 @@ impl Lines {
         }
     }
 
+    /// By which rules they are kept.
+    pub(super) const fn rules(&self) -> (Order, Duration) {
+        (self.order, self.hold_max)
+    }
+
+    /// Whether these are the lines of an endpoint with this order.
+    pub(super) fn are_of(&self, order: Order, hold_max: Duration) -> bool {
+        self.order == order && (self.hold_max == hold_max || order == Order::None)
+    }
+
+    /// Whether the journal is being asked for any.
+    pub(super) const fn is_asking(&self) -> bool {
+        self.asking > 0
+    }
+
     /// Whether anything ever waits in a line here.
     pub(super) fn are_kept(&self) -> bool {
         self.order != Order::None

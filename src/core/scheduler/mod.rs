@@ -17,6 +17,7 @@
 //! ([`Scheduler::handle_clock_jump`]).
 
 mod away;
+mod change;
 mod hash;
 mod jumps;
 mod lane;
@@ -470,14 +471,14 @@ impl Scheduler {
 
     /// How each lane stands.
     pub fn lanes(&self, now: Timestamp) -> impl Iterator<Item = LaneView> {
-        self.lanes.iter().map(move |lane| lane.view(now))
+        self.lanes.iter().filter(|lane| lane.is_configured()).map(move |lane| lane.view(now))
     }
 
-    /// How a lane stands; `None` if the endpoint has none.
+    /// How a lane stands; `None` if the config does not have the endpoint.
     #[must_use]
     pub fn lane(&self, now: Timestamp, endpoint: &Name) -> Option<LaneView> {
         let index = self.by_name.get(endpoint).copied()?;
-        self.lanes.get(index).map(|lane| lane.view(now))
+        self.lanes.get(index).filter(|lane| lane.is_configured()).map(|lane| lane.view(now))
     }
 
     /// How an endpoint stands; `None` if it has no lane.
@@ -494,6 +495,9 @@ impl Scheduler {
         let lane = self.lanes.get(self.by_name.get(&delivery.endpoint).copied()?)?;
         if let Some(departed) = self.flights.get(&delivery.id) {
             return Some(Wait { on: On::Attempt, since: departed.flight.sent_at });
+        }
+        if !lane.is_configured() {
+            return None;
         }
         let (own, free_since) = lane.waits(now, delivery.id, due);
         // While few go at a time, who would not go anyway waits for what holds it back.
@@ -527,6 +531,9 @@ impl Scheduler {
         }
         if lane.has_news {
             self.changed.insert(index);
+        }
+        if !lane.is_active() {
+            self.fulfil(index);
         }
         self.note_hungry(index);
     }

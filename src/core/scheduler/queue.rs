@@ -185,6 +185,11 @@ impl Queue {
         }
     }
 
+    /// Whether the journal is being asked for any.
+    pub(super) const fn is_asking(&self) -> bool {
+        self.asking_fresh.is_some() || self.asking_waiting.is_some()
+    }
+
     /// Whether every waiting delivery there is, is known here or to the lines.
     pub(super) const fn knows_all_waiting(&self) -> bool {
         self.horizon.is_none()

@@ -16,14 +16,14 @@ use crate::core::source::ALERTS;
 use crate::core::timestamp::Timestamp;
 use crate::engine::Clock;
 use crate::engine::committer::Committer;
-use crate::engine::walk::Map;
+use crate::engine::rules::Current;
 use crate::journal::JournalError;
 
 /// What it takes to journal an alert. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::engine) struct Herald {
     pub(in crate::engine) committer: Committer,
-    pub(in crate::engine) map: Arc<Map>,
+    pub(in crate::engine) rules: Current,
     pub(in crate::engine) slots: Arc<Semaphore>,
     pub(in crate::engine) clock: Arc<dyn Clock>,
 }
@@ -57,7 +57,7 @@ impl Herald {
             dedup: Some(alert.dedup()),
             endpoints: Vec::new(),
         };
-        draft.endpoints = self.map.routes.fan_out(&draft.source, &draft.event_type);
+        draft.endpoints = self.rules.load().routes().fan_out(&draft.source, &draft.event_type);
         // An endpoint in trouble is not told of it.
         draft.endpoints.retain(|endpoint| alert.endpoint.as_ref() != Some(endpoint));
         Some(draft)

@@ -6,7 +6,7 @@
 //! looked at again at every start. What a crash can lose: that a delivery died or a circuit closed just before it;
 //! the list of failures and the standing have that all the same.
 //!
-//! Where no route asks for alerts nothing is noted, and none of this is done.
+//! While no route asks for alerts nothing is noted, and none of this is done.
 
 mod body;
 mod herald;
@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::body::Body;
 pub(super) use self::herald::{Herald, test};
+use super::rules::Current;
 use super::{Clock, Health, read_blocking, supervise};
 use crate::core::alert::{Alert, AlertKind, Damper, of_standing};
 use crate::core::breaker::Circuit;
@@ -48,13 +49,15 @@ pub(super) enum Fact {
     Stood { endpoint: Name, standing: Standing, by_alert: bool },
     /// The journal has no room for new events.
     Full,
+    /// The rules have changed: there may be endpoints that nobody has looked at.
+    Changed,
 }
 
 /// Where facts are noted. Cheap to clone; noting never waits.
 #[derive(Clone)]
 pub(super) struct Alerts {
-    /// `None` where nobody wants to know.
-    facts: Option<mpsc::UnboundedSender<Fact>>,
+    facts: mpsc::UnboundedSender<Fact>,
+    rules: Current,
     load: Arc<Load>,
 }
 
@@ -70,10 +73,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) herald: Herald,
-    /// The endpoints of the config.
-    pub(super) endpoints: Vec<Name>,
-    /// Sources whose undelivered events make their calls incomplete.
-    pub(super) call_sources: BTreeSet<Name>,
+    pub(super) rules: Current,
 }
 
 struct Task {
@@ -86,13 +86,11 @@ struct Task {
 }
 
 impl Alerts {
-    /// Starts the task on the current runtime, if a route asks for alerts. It ends when `stopped` says so.
+    /// Starts the task on the current runtime. It ends when `stopped` says so.
     pub(super) fn start(parts: Parts, health: watch::Sender<Health>, mut stopped: watch::Receiver<bool>) -> Self {
         let load = Arc::new(Load::default());
-        if !parts.herald.map.routes.takes_alerts() {
-            return Self { facts: None, load };
-        }
         let (facts, noted) = mpsc::unbounded_channel();
+        let rules = parts.rules.clone();
         let (known, opened) = (BTreeMap::new(), BTreeSet::new());
         let task = Task { parts, load: Arc::clone(&load), damper: Damper::default(), known, opened };
         supervise("the alerts' task", health, async move {
@@ -101,12 +99,14 @@ impl Alerts {
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });
-        Self { facts: Some(facts), load }
+        Self { facts, rules, load }
     }
 
     /// What a change will mean once it is committed; `by_alert` says whether an endpoint's last attempt was an alert's.
     pub(super) fn fact_of(&self, change: &Change, by_alert: impl FnOnce(&Name) -> bool) -> Option<Fact> {
-        self.facts.as_ref()?;
+        if !self.is_wanted() {
+            return None;
+        }
         match change {
             Change::Settle(settlement) if settlement.step == Step::GiveUp => Some(Fact::Dead(settlement.id)),
             Change::Stand { endpoint, standing } => Some(Fact::Stood {
@@ -118,9 +118,21 @@ impl Alerts {
         }
     }
 
+    /// Whether anybody wants to know.
+    fn is_wanted(&self) -> bool {
+        self.rules.load().takes_alerts
+    }
+
+    /// The rules have changed.
+    pub(super) fn look_again(&self) {
+        self.note(Fact::Changed);
+    }
+
     /// This is committed.
     pub(super) fn note(&self, fact: Fact) {
-        let Some(facts) = &self.facts else { return };
+        if !self.is_wanted() {
+            return;
+        }
         if matches!(fact, Fact::Dead(_)) {
             if self.load.waiting.load(Ordering::Relaxed) >= DEAD_WAITING_MAX {
                 self.load.missed.fetch_add(1, Ordering::Relaxed);
@@ -128,20 +140,13 @@ impl Alerts {
             }
             self.load.waiting.fetch_add(1, Ordering::Relaxed);
         }
-        let _noted = facts.send(fact).is_ok();
+        let _noted = self.facts.send(fact).is_ok();
     }
 }
 
 impl Task {
     async fn run(mut self, mut facts: mpsc::UnboundedReceiver<Fact>) {
-        // What was not told before the last end is told now; the rest is told once only anyhow.
-        for endpoint in self.parts.endpoints.clone() {
-            let standing = self.parts.journal.standing(&endpoint);
-            if matches!(standing.circuit, Circuit::HalfOpen { .. }) {
-                self.opened.insert(endpoint.clone());
-            }
-            self.stood(endpoint, standing, false).await;
-        }
+        self.look().await;
         let mut batch = Vec::with_capacity(FACTS_MAX);
         loop {
             let now = self.parts.clock.now();
@@ -157,6 +162,25 @@ impl Task {
         }
     }
 
+    /// Looks how endpoints stand that it has not heard of yet.
+    ///
+    /// What was not told before the last end is told now; the rest is told once only anyhow.
+    async fn look(&mut self) {
+        let rules = self.parts.rules.load();
+        if !rules.takes_alerts {
+            return;
+        }
+        let unheard: BTreeSet<&Name> =
+            rules.endpoints.keys().filter(|endpoint| !self.known.contains_key(*endpoint)).collect();
+        for endpoint in unheard {
+            let standing = self.parts.journal.standing(endpoint);
+            if matches!(standing.circuit, Circuit::HalfOpen { .. }) {
+                self.opened.insert(endpoint.clone());
+            }
+            self.stood(endpoint.clone(), standing, false).await;
+        }
+    }
+
     async fn work_off(&mut self, batch: &mut Vec<Fact>) {
         let mut dead = Vec::new();
         for fact in batch.drain(..) {
@@ -166,6 +190,7 @@ impl Task {
                     self.died(std::mem::take(&mut dead)).await;
                     self.stood(endpoint, standing, by_alert).await;
                 }
+                Fact::Changed => self.look().await,
                 Fact::Full => {
                     let alert = Alert::new(AlertKind::HighWater, self.parts.clock.now(), "no_room");
                     self.tell(&alert).await;
@@ -227,7 +252,8 @@ impl Task {
                 ..Alert::new(AlertKind::DeliveryDead, delivery.changed_at, delivery.reason.as_str())
             };
             self.tell(&Alert { delivery: Some(delivery.id), ..alert.clone() }).await;
-            let is_of_call = alert.source.as_ref().is_some_and(|source| self.parts.call_sources.contains(source));
+            let rules = self.parts.rules.load();
+            let is_of_call = rules.lifecycles.iter().any(|(source, _)| alert.source.as_ref() == Some(source));
             if is_of_call && alert.key.is_some() {
                 let (kind, reason) = (AlertKind::CallIncomplete, GapKind::Undelivered.as_str());
                 self.tell(&Alert { kind, reason, ..alert }).await;

@@ -44,7 +44,8 @@ impl Lane {
         if due > now {
             return (On::Due { at: due }, Timestamp::ZERO);
         }
-        let Some(active) = held else { return (On::Journal, due) };
+        // A lane that begins anew asks the journal for all of it.
+        let Some(active) = held.filter(|_| self.is_active()) else { return (On::Journal, due) };
         let tag = self.lines.tag(&active);
         let turned_at = tag.map_or(Timestamp::ZERO, |tag| self.lines.turned_at(tag));
         if let Some((behind, until)) = tag.and_then(|tag| self.lines.before(now, tag, id, &self.away)) {
