@@ -42,10 +42,13 @@ fn the_demo_reconciles() {
 }
 
 #[test]
-fn the_shipped_config_is_in_order() {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml");
+fn the_shipped_configs_are_in_order() {
+    let shipped = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let place = Place::new("");
-    place.write("gateway.toml", &std::fs::read_to_string(shipped).unwrap());
+    place.write("gateway.toml", &shipped("deploy/etc/gateway.toml"));
+    let checked = place.run(["check"]).ok();
+    assert!(checked.ends_with("gateway.toml is in order: 1 source, 0 endpoints\n"), "{checked}");
+    place.write("gateway.toml", &shipped("gateway.toml"));
     let checked = place.run(["check"]).ok();
     assert!(checked.ends_with("gateway.toml is in order: 1 source, 2 endpoints\n"), "{checked}");
     assert!(!place.path("backstop-data").exists(), "checking makes nothing");
