@@ -18,6 +18,7 @@ mod failed;
 mod failures;
 mod filters;
 mod health;
+mod help;
 mod import;
 mod journal;
 mod listen;
@@ -42,7 +43,7 @@ mod waits;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use exit::Failure;
 use screen::Colour;
 
@@ -111,7 +112,7 @@ enum Verb {
 /// Runs the program: reads the command line, does it, says how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     cli.color.hold();
     // Before there is a second thread: what is written here are events, settings and tokens.
     private::keep_private();
@@ -120,6 +121,12 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(Failure::failed(format!("no threads to run on: {error}"))),
     })
+}
+
+/// The command line; what makes no sense, and what asks for help, ends here.
+fn parse() -> Cli {
+    let matches = help::explained(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
