@@ -92,6 +92,22 @@ impl From<Unanswered> for Failure {
     }
 }
 
+impl Gateway {
+    /// Whether there is something to find it by; the config at `path` is not looked into.
+    fn is_named(&self, path: &Path) -> Result<(), Failure> {
+        let has_token =
+            self.token_file.is_some() || std::env::var_os(TOKEN_VARIABLE).is_some_and(|text| !text.is_empty());
+        let lacking = match &self.admin {
+            _ if path.exists() => return Ok(()),
+            Some(_) if has_token => return Ok(()),
+            Some(_) => "or give the admin token with BACKSTOP_TOKEN or --token-file",
+            None if has_token => "or the gateway with --admin",
+            None => "or the gateway with --admin, and its token with BACKSTOP_TOKEN or --token-file",
+        };
+        Err(Failure::usage(format!("{}: there is no such file; name one with --config, {lacking}", path.display())))
+    }
+}
+
 impl Client {
     /// As [`Client::of`], for a verb that prints answers.
     pub(crate) fn new(remote: &Remote, config: &Path) -> Result<Self, Failure> {
@@ -100,6 +116,7 @@ impl Client {
 
     /// The gateway that `remote` names, or else that of the config at `path`, which is read only if needed.
     pub(crate) fn of(remote: &Gateway, path: &Path) -> Result<Self, Failure> {
+        remote.is_named(path)?;
         let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
         let knows_token = from_environment.is_some() || remote.token_file.is_some();
         let config = if remote.admin.is_some() && knows_token { None } else { Some(load(path)?) };

@@ -6,6 +6,9 @@ use clap_complete::{Shell, generate};
 use super::exit::Failure;
 use super::screen::print;
 
+/// What is completed.
+const NAME: &str = "backstop";
+
 /// Print a script that completes verbs and options, for a shell to source
 ///
 /// Do it once, where the shell looks for such scripts.
@@ -23,8 +26,17 @@ pub(crate) struct Args {
 }
 
 /// Prints the script for `commands`.
-pub(crate) fn run(args: &Args, mut commands: clap::Command) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, commands: &clap::Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    generate(args.shell, &mut commands, "backstop", &mut script);
+    generate(args.shell, &mut shown(commands), NAME, &mut script);
     print(&script)
+}
+
+/// Without old words, which are still known but nobody should learn.
+fn shown(commands: &clap::Command) -> clap::Command {
+    let verbs = commands.get_subcommands().filter(|verb| !verb.is_hide_set());
+    clap::Command::new(NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(commands.get_arguments().cloned())
+        .subcommands(verbs.cloned())
 }

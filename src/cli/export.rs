@@ -113,7 +113,8 @@ impl Sheet {
         } else {
             format!(", {without_payload} of them without body, which is not kept any more or was damaged")
         };
-        say(&format!("{events} events{gone}"));
+        let noun = if events == 1 { "event" } else { "events" };
+        say(&format!("{events} {noun}{gone}"));
         Ok(())
     }
 

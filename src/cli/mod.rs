@@ -162,7 +162,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Whoami(args) => token::whoami(&args, config).await,
         Verb::Journal(args) => journal::run(&args, config),
         Verb::Demo(args) => demo::run(&args).await,
-        Verb::Completion(args) => completion::run(&args, Cli::command()),
+        Verb::Completion(args) => completion::run(&args, &Cli::command()),
         Verb::Version => screen::print(format!("backstop {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
     }
 }

@@ -7,6 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rustls::CertificateError;
+
 use super::exit::{Exit, Failure};
 use super::text::plain;
 use crate::admin::wire;
@@ -102,6 +104,12 @@ impl Asked {
         match find::<rustls::Error>(error) {
             Some(rustls::Error::InvalidMessage(_)) => {
                 "no TLS is spoken there; write http:// if it is a listener without TLS".to_owned()
+            }
+            // Of all that is wrong with it, this is what has no name of its own and happens.
+            Some(rustls::Error::InvalidCertificate(CertificateError::Other(_))) => {
+                "no server can show such a certificate, if it is an authority's; openssl makes one that can with \
+                 `-addext basicConstraints=critical,CA:FALSE`"
+                    .to_owned()
             }
             Some(rustls::Error::InvalidCertificate(_)) => {
                 "say with --ca who vouches for its certificate, and call it by a name that stands in it".to_owned()
