@@ -64,6 +64,13 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
+Examples:
+  backstop demo                                   see it work, without a config
+  backstop check && backstop serve                run a gateway
+  backstop failed --since 1h                      what did not arrive
+  backstop replay --status dead --since 1h        have it delivered again
+  backstop help replay                            all about one verb
+
 Exit codes: 0 done · 1 failed · 2 the command line or the config makes no sense · 3 the gateway did not \
 answer · 4 the gateway refused (no such thing, not as things stand, or not by this token's role)";
 
