@@ -33,6 +33,8 @@ const ADMIN_API: &str = "the gateway's admin API";
 const ADMIN_VARIABLE: &str = "BACKSTOP_ADMIN";
 /// The environment variable that holds the admin token.
 const TOKEN_VARIABLE: &str = "BACKSTOP_TOKEN";
+/// What the options that name a gateway stand under in help.
+const WHICH: &str = "Which gateway";
 /// Longest time for a connection to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for an answer; an audit of a long history takes its time.
@@ -54,14 +56,14 @@ pub(crate) struct Remote {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Gateway {
     /// The admin API's base URL [default: admin.listen of the config]
-    #[arg(long, env = "BACKSTOP_ADMIN", value_name = "URL")]
+    #[arg(long, env = "BACKSTOP_ADMIN", value_name = "URL", help_heading = WHICH)]
     pub(crate) admin: Option<String>,
     /// The file with the admin token; the variable BACKSTOP_TOKEN goes before it [default: that of the config]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = WHICH)]
     pub(crate) token_file: Option<PathBuf>,
     /// The certificate authority of an https admin API, in PEM form, besides those of this machine [default: the
     /// certificate of admin.tls, where the config says where the admin API is]
-    #[arg(long, env = "BACKSTOP_CA", value_name = "PATH")]
+    #[arg(long, env = "BACKSTOP_CA", value_name = "PATH", help_heading = WHICH)]
     pub(crate) ca: Option<PathBuf>,
 }
 

@@ -55,14 +55,18 @@ use crate::journal::private;
 struct Cli {
     /// The config file
     #[arg(long, short, global = true, env = "BACKSTOP_CONFIG", value_name = "PATH", default_value = "gateway.toml")]
+    #[arg(help_heading = EVERYWHERE)]
     config: PathBuf,
     /// When to show colours; NO_COLOR and CLICOLOR_FORCE say it, too
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    #[arg(help_heading = EVERYWHERE)]
     color: Colour,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
 
+/// What the options of every verb stand under in help.
+const EVERYWHERE: &str = "With every verb";
 const AFTER_HELP: &str = "\
 Examples:
   backstop demo                                   see it work, without a config
