@@ -14,6 +14,7 @@ use crate::core::id::DeliveryId;
 use crate::core::name::Name;
 use crate::core::standing::Standing;
 use crate::core::timestamp::Timestamp;
+use crate::core::trace::TraceId;
 pub use intake::{Intake, Turned};
 
 /// Begins to write logs to stderr: one JSON object a line, or text for people.
@@ -43,6 +44,16 @@ pub struct About {
     pub body_bytes: usize,
     /// Whether the delivery repeats an earlier one, by a replay or by hand.
     pub again: bool,
+    /// The sender's trace, if there is one.
+    pub trace: Option<TraceId>,
+}
+
+impl About {
+    /// An attempt of which nothing else is known yet.
+    #[must_use]
+    pub const fn new(delivery: DeliveryId, endpoint: Name) -> Self {
+        Self { delivery, endpoint, event: None, body_bytes: 0, again: false, trace: None }
+    }
 }
 
 /// Writes the one line of an attempt.
@@ -51,6 +62,7 @@ pub fn attempt(about: &About, attempt: &Attempt, step: Step, reason: Reason) {
         Some((source, event_type, key)) => (Some(source.as_str()), Some(event_type.as_str()), key.as_deref()),
         None => (None, None, None),
     };
+    let trace_id = about.trace.map(|trace| trace.to_string());
     let failure = match &attempt.reply {
         Reply::Answer(_) => None,
         Reply::Failure(failure) => Some(failure),
@@ -73,6 +85,7 @@ pub fn attempt(about: &About, attempt: &Attempt, step: Step, reason: Reason) {
                 event_type,
                 key,
                 body_bytes = about.body_bytes,
+                trace_id,
                 attempt = attempt.number,
                 status = attempt.status(),
                 failure = failure.map(|failure| failure.class.as_str()),

@@ -240,11 +240,9 @@ mod tests {
             body_bytes: 2,
         };
         let about = About {
-            delivery: head.id.delivery(0),
-            endpoint: name("crm"),
             event: Some((head.source.clone(), head.event_type.clone(), head.key.clone())),
             body_bytes: 2,
-            again: false,
+            ..About::new(head.id.delivery(0), name("crm"))
         };
         let attempted = Attempted {
             about,

@@ -83,6 +83,10 @@ pub struct Event {
     /// The sender's headers, in order. Only where one event is shown, and only if its record is intact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<(String, Octets)>>,
+    /// The trace that the sender's `traceparent` names, which endpoints are told too. Only where one event is shown, and only if
+    /// there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The sender's bytes. Only where events are exported, and only if the event's record is intact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Octets>,

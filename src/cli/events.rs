@@ -95,6 +95,7 @@ fn story(event: &Event) -> Text {
     line("occurred", event.occurred_at.as_deref().unwrap_or("-"));
     event.original.iter().for_each(|original| line("original", &format!("{original}, which was imported")));
     line("body", &format!("{} bytes", event.body_bytes));
+    event.trace_id.iter().for_each(|trace| line("trace", trace));
     for (name, value) in event.headers.iter().flatten() {
         line("header", &format!("{name}: {}", octets(value)));
     }

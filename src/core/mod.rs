@@ -39,5 +39,6 @@ pub mod sign;
 pub mod source;
 pub mod standing;
 pub mod timestamp;
+pub mod trace;
 pub mod verify;
 pub mod window;

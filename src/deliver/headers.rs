@@ -11,7 +11,9 @@
 //!      the length, the sender's credentials, Accept-Encoding (answers are kept as they come), User-Agent;
 //!    - say who somebody is or what is meant, and would be believed because we say it: `forwarded`,
 //!      `x-forwarded-…` and their kin, and what overrides a request's method or path;
-//!    - only we may say: `webhook-…`, `backstop-…`, and whatever stands above.
+//!    - only we may say: `webhook-…`, `backstop-…`, and whatever stands above;
+//!    - would be a trace context and are none (`traceparent`, `tracestate`). What is one passes as it came: the parent
+//!      that it names is known where traces are kept, and one of ours would not be.
 //!
 //! Many receivers cannot tell `_` from `-` in a name (CGI and all that came of it), so neither is told here.
 //!
@@ -29,6 +31,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValu
 
 use crate::core::event::Header;
 use crate::core::sign::Signing;
+use crate::core::trace::{TRACEPARENT, TRACESTATE, TraceParent};
 use crate::engine::Sending;
 
 /// What we call ourselves, unless the endpoint's headers say otherwise.
@@ -105,11 +108,14 @@ pub(super) fn headers(sending: &Sending) -> Result<HeaderMap, HeaderError> {
 
 /// Adds the sender's headers that may pass, where nothing of ours has their name.
 fn pass_on(headers: &mut HeaderMap, sent: &[Header], signing: &Signing) {
+    // Both are told of the same trace, or neither.
+    let is_traced = TraceParent::of(sent).is_some() && !headers.contains_key(TRACEPARENT);
+    let is_astray = |name: &str| matches!(name, TRACEPARENT | TRACESTATE) && !is_traced;
     let options = || sent.iter().filter(|header| header.name == CONNECTION.as_str());
     let passing = sent.iter().filter(|header| {
         let name = seen_as(&header.name);
         let is_named = || options().any(|connection| names(&connection.value, &header.name));
-        passes(&name) && !signs(signing, &name) && !headers.contains_key(&*name) && !is_named()
+        passes(&name) && !is_astray(&name) && !signs(signing, &name) && !headers.contains_key(&*name) && !is_named()
     });
     let read = |header: &Header| {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;

@@ -15,6 +15,7 @@ use crate::core::event::Event;
 use crate::core::id::ReplayId;
 use crate::core::scheduler::Dispatch;
 use crate::core::timestamp::{Timestamp, duration_millis};
+use crate::core::trace::TraceParent;
 use crate::journal::{Journal, JournalError};
 use crate::telemetry::About;
 
@@ -38,8 +39,7 @@ struct Found {
 impl Try {
     pub(super) async fn run(self) -> (About, Attempt) {
         let (delivery, number) = (self.dispatch.id, self.dispatch.attempt);
-        let mut about =
-            About { delivery, endpoint: self.endpoint.name.clone(), event: None, body_bytes: 0, again: false };
+        let mut about = About::new(delivery, self.endpoint.name.clone());
         let started_at = self.clock.now();
         let began = Instant::now();
         let (reply, lost) = match self.find().await {
@@ -48,6 +48,7 @@ impl Try {
                 about.event = Some((draft.source.clone(), draft.event_type.clone(), draft.key.clone()));
                 about.body_bytes = draft.body.len();
                 about.again = found.again;
+                about.trace = TraceParent::of(&draft.headers).map(|parent| parent.trace);
                 // A bug in a transport must not take the slot with it for ever.
                 let sent = AssertUnwindSafe(self.send(found, started_at)).catch_unwind().await;
                 (sent.unwrap_or_else(|_| not_sent("sending panicked; this is a bug in backstop")), false)

@@ -2,13 +2,15 @@
 //!
 //! All of them, in the request's order by name, except those that speak of this connection and this
 //! message's framing: hop-by-hop ones (RFC 9110, 7.6.1), what Connection names, Host, Content-Length,
-//! Expect; and without what shows who the sender is. Values are the bytes as they came.
+//! Expect; without what shows who the sender is; and without a trace context that is none (W3C Trace Context),
+//! which would lead whoever gets it astray. Values are the bytes as they came.
 
 use bytes::{BufMut as _, BytesMut};
 use http::HeaderMap;
 use http::header::CONNECTION;
 
 use crate::core::event::Header;
+use crate::core::trace::{TRACEPARENT, TRACESTATE, TraceParent, is_state};
 
 /// Most bytes of names and values that one event keeps; above it 431.
 pub const HEADERS_KEPT_MAX_BYTES: usize = 16 << 10;
@@ -35,7 +37,9 @@ const DROPPED: [&str; 15] = [
 /// The headers to keep, without `credential`; `None` if they are more than [`HEADERS_KEPT_MAX_BYTES`].
 pub(super) fn kept(headers: &HeaderMap, credential: Option<&str>) -> Option<Vec<Header>> {
     let is_framing = |name: &str| DROPPED.contains(&name) || named_by_connection(headers, name);
-    let passes = |name: &str| Some(name) != credential && !is_framing(name);
+    let (has_trace, has_state) = traced(headers);
+    let is_astray = |name: &str| (!has_trace && name == TRACEPARENT) || (!has_state && name == TRACESTATE);
+    let passes = |name: &str| Some(name) != credential && !is_framing(name) && !is_astray(name);
     let kept = || headers.iter().filter(|(name, _)| passes(name.as_str()));
     let (mut name_bytes, mut value_bytes, mut count) = (0, 0, 0);
     for (name, value) in kept() {
@@ -54,6 +58,15 @@ pub(super) fn kept(headers: &HeaderMap, credential: Option<&str>) -> Option<Vec<
         list.push(Header { name: name.as_str().to_owned(), value: values.split().freeze() });
     }
     Some(list)
+}
+
+/// Whether there is a trace context that can be relied on, and whether what vendors add to it can be.
+fn traced(headers: &HeaderMap) -> (bool, bool) {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let parent = parents.next().filter(|_| parents.next().is_none());
+    let has_trace = parent.is_some_and(|parent| TraceParent::parse(parent.as_bytes().trim_ascii()).is_some());
+    let states = headers.get_all(TRACESTATE);
+    (has_trace, has_trace && is_state(states.iter().map(http::HeaderValue::as_bytes)))
 }
 
 fn named_by_connection(headers: &HeaderMap, name: &str) -> bool {

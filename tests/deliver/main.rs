@@ -263,6 +263,27 @@ async fn the_endpoints_headers_win_over_the_senders_and_ours_over_both() {
 }
 
 #[tokio::test]
+async fn a_trace_context_passes_as_it_came_or_not_at_all() {
+    const PARENT: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (address, requests) = answering(OK);
+    let url = format!("http://{address}/");
+    let transport = transport();
+    let sent = async |endpoint: Endpoint, headers: Vec<Header>| {
+        assert_eq!(answer(transport.send(sending(endpoint, draft(headers, "{}"))).await).status, 200);
+        let request = requests.recv().unwrap().1;
+        ["traceparent", "tracestate"].map(|name| request.all(name).concat())
+    };
+    let state = || header("tracestate", b"congo=t61rcWkgMzE");
+    let whole = || vec![header("traceparent", PARENT), state()];
+    assert_eq!(sent(target(&url), whole()).await, [PARENT, b"congo=t61rcWkgMzE"]);
+    // What was stored before it was looked at.
+    assert_eq!(sent(target(&url), vec![header("traceparent", b"00-nonsense"), state()]).await, [b"", b""]);
+    assert_eq!(sent(target(&url), vec![state()]).await, [b"", b""]);
+    let own = Endpoint { headers: vec![header("traceparent", b"of its own")], ..target(&url) };
+    assert_eq!(sent(own, whole()).await, [&b"of its own"[..], b""]);
+}
+
+#[tokio::test]
 async fn an_empty_body_and_an_odd_key_arrive_too() {
     let (address, requests) = answering(OK);
     let odd = Draft { key: Some("ключ 1\r\n%".to_owned()), ..draft(vec![], "") };

@@ -41,5 +41,6 @@ mod story;
 mod terminal;
 mod tls;
 mod tokens;
+mod traced;
 mod verbs;
 mod verified;

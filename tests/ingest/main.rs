@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
+mod traced;
 mod verify;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

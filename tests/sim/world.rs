@@ -397,7 +397,7 @@ impl World {
         self.report.attempts += 1;
         self.report.probes += u64::from(dispatch.probe);
         self.report.out_of_order += u64::from(dispatch.out_of_order);
-        let about = About { delivery: dispatch.id, endpoint, event: None, body_bytes: 0, again: false };
+        let about = About::new(dispatch.id, endpoint);
         self.process().tell(Command::Attempted(about, attempt));
     }
 

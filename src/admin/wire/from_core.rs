@@ -17,6 +17,7 @@ use crate::core::scheduler::LaneView;
 use crate::core::sign::Signing;
 use crate::core::standing::Standing;
 use crate::core::timestamp::{Timestamp, duration_millis};
+use crate::core::trace::TraceParent;
 use crate::journal;
 
 pub(super) fn headers(headers: &[event::Header]) -> Vec<(String, Octets)> {
@@ -37,6 +38,9 @@ impl Event {
         Self {
             original: event.and_then(|event| event.draft.original()).as_ref().map(ToString::to_string),
             headers: event.map(|event| headers(event.draft.sent_headers())),
+            trace_id: event
+                .and_then(|event| TraceParent::of(&event.draft.headers))
+                .map(|parent| parent.trace.to_string()),
             deliveries: Some(deliveries),
             payload_kept: Some(view.has_payload),
             ..Self::from(&view.head)
@@ -66,6 +70,7 @@ impl From<&EventHead> for Event {
             payload_kept: None,
             original: None,
             headers: None,
+            trace_id: None,
             body: None,
             deliveries: None,
         }
