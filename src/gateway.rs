@@ -9,6 +9,7 @@
 mod doors;
 pub mod notify;
 mod reload;
+mod traces;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -54,6 +55,7 @@ use doors::{Doors, addr_of};
 use notify::Notifier;
 use reload::Reloader;
 pub use reload::Reloads;
+use traces::Traces;
 
 /// Where refused requests are kept, in the journal's folder.
 const REFUSED: &str = "refused";
@@ -83,6 +85,7 @@ pub struct Gateway {
     admin: Served,
     reloads: Reloads,
     notifier: Notifier,
+    traces: Traces,
 }
 
 /// Where a gateway's config came from, and who wants to know how it fares.
@@ -129,16 +132,16 @@ pub fn journal_settings(config: &JournalConfig, now: Timestamp) -> Settings {
 impl Gateway {
     /// Starts a gateway on the current runtime; returns when it serves. Without an origin its config stays as it is.
     pub async fn start(config: Config, origin: Option<Origin>) -> Result<Self, GatewayError> {
-        let intake = Arc::new(Intake::default());
+        let traces = Traces::start();
+        let intake = Arc::new(Intake::telling(traces.spans.clone()));
         let Doors { front, back, certificates } = Doors::open(&config, &intake).await?;
         let (ingest_addr, admin_addr) = (addr_of(&front)?, addr_of(&back)?);
         let clock = SystemClock;
         let journal = open_journal(journal_settings(&config.journal, clock.now())).await?;
         report(journal.report());
-        let token = auth::load_or_create(&config.admin.token_file).map_err(GatewayError::Token)?;
-        let holders = Holders::open(&config.journal.dir.join(TOKENS), &token).map_err(GatewayError::Token)?;
+        let (token, holders) = open_holders(&config).map_err(GatewayError::Token)?;
         let guard = Guard::new(Arc::new(SystemLookup), Some(admin_addr));
-        let transport = HttpTransport::new(egress::native_roots(), guard);
+        let transport = HttpTransport::new(egress::native_roots(), guard).telling(traces.spans.clone());
         let started_at = clock.now();
         let refusals =
             open_refusals(config.journal.dir.join(REFUSED), config.refusals, config.journal.keys.clone()).await;
@@ -197,7 +200,7 @@ impl Gateway {
         tracing::info!(ingest = %ingest_addr, admin = %admin_addr, journal = %state.site.journal.display(), "serving");
         notifier.ready("serving");
         let reloads = Reloads::new(reloader, register);
-        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin, reloads, notifier })
+        Ok(Self { ingest_addr, admin_addr, token, engine, refusals, drain, ingest, admin, reloads, notifier, traces })
     }
 
     /// The way to have the config read again.
@@ -232,6 +235,7 @@ impl Gateway {
         let rest = self.drain.saturating_sub(began.elapsed());
         let closed = self.engine.stop(rest.max(self.drain.min(ATTEMPTS_DRAIN_MIN))).await;
         self.admin.stop().await;
+        self.traces.stop().await;
         let refusals = self.refusals;
         if tokio::task::spawn_blocking(move || refusals.settle()).await.is_err() {
             tracing::error!("filing refused requests panicked");
@@ -240,6 +244,13 @@ impl Gateway {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The first operator's token, and who holds which other.
+fn open_holders(config: &Config) -> Result<(Token, Holders), TokenError> {
+    let token = auth::load_or_create(&config.admin.token_file)?;
+    let holders = Holders::open(&config.journal.dir.join(TOKENS), &token)?;
+    Ok((token, holders))
 }
 
 /// What the engine is made of.

@@ -1,11 +1,14 @@
-//! Telemetry: structured logs, with one wide line per attempt; the counts of what came to the door ([`Intake`]), and
-//! what is measured where it happens ([`measures`]).
+//! Telemetry: structured logs, with one wide line per attempt; the counts of what came to the door ([`Intake`]),
+//! what is measured where it happens ([`measures`]), and our part in traces ([`spans`]).
 //!
 //! No line holds a secret, a body, or a header's value. Metrics are the admin API's: most are read where things stand,
 //! not counted here.
 
 mod intake;
 pub mod measures;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod spans;
 
 use crate::core::attempt::{Attempt, FailureClass, Outcome, Reply};
 use crate::core::breaker::Circuit;

@@ -1,11 +1,13 @@
 //! Trace context (W3C Trace Context, level 1): of which trace a sender's request is a part.
 //!
 //! What is no trace context is none: a receiver would be led astray by it, so it is neither kept nor passed on. What is
-//! one passes as it came.
+//! one passes as it came, or with another parent where somebody is told of our part in the trace.
 
 use std::fmt;
 
-use crate::core::event::Header;
+use crate::core::event::{Header, tag};
+use crate::core::id::{DeliveryId, EventId};
+use crate::core::timestamp::Timestamp;
 
 /// The header that names the trace and the part of it that the request comes from.
 pub const TRACEPARENT: &str = "traceparent";
@@ -35,6 +37,31 @@ pub struct TraceParent {
     pub parent: SpanId,
     /// Whether somebody records it, as far as is known where it comes from.
     pub sampled: bool,
+}
+
+impl TraceId {
+    /// The trace of an event that came without one: named as the event is, so that it has the same name at any time.
+    #[must_use]
+    pub const fn of_event(event: EventId) -> Self {
+        let number = event.as_u128();
+        Self(if number == 0 { 1 } else { number })
+    }
+}
+
+impl SpanId {
+    /// The acceptance of an event.
+    #[must_use]
+    pub fn of_acceptance(event: EventId) -> Self {
+        Self(tag(&[b"accept", &event.as_u128().to_be_bytes()]).max(1))
+    }
+
+    /// An attempt of a delivery, made then: a crash or a trial may make one of the same number again.
+    #[must_use]
+    pub fn of_attempt(delivery: DeliveryId, attempt: u32, at: Timestamp) -> Self {
+        let (event, slot) = (delivery.event.as_u128().to_be_bytes(), delivery.slot.to_be_bytes());
+        let parts: [&[u8]; 5] = [b"attempt", &event, &slot, &attempt.to_be_bytes(), &at.millis().to_be_bytes()];
+        Self(tag(&parts).max(1))
+    }
 }
 
 impl TraceParent {

@@ -13,7 +13,8 @@
 //!      `x-forwarded-…` and their kin, and what overrides a request's method or path;
 //!    - only we may say: `webhook-…`, `backstop-…`, and whatever stands above;
 //!    - would be a trace context and are none (`traceparent`, `tracestate`). What is one passes as it came: the parent
-//!      that it names is known where traces are kept, and one of ours would not be.
+//!      that it names is known where traces are kept, and one of ours would not be. Only where attempts are told of
+//!      in traces (`context`) it is the attempt that calls the endpoint.
 //!
 //! Many receivers cannot tell `_` from `-` in a name (CGI and all that came of it), so neither is told here.
 //!
@@ -91,7 +92,7 @@ pub(super) struct HeaderError {
 /// # Errors
 /// A [`HeaderError`] if one of the endpoint's headers or of ours cannot be sent. A sender's that cannot is
 /// left out: it came over HTTP, so there is none.
-pub(super) fn headers(sending: &Sending) -> Result<HeaderMap, HeaderError> {
+pub(super) fn headers(sending: &Sending, context: Option<TraceParent>) -> Result<HeaderMap, HeaderError> {
     let draft = &sending.event.draft;
     let mut headers = HeaderMap::with_capacity(draft.headers.len() + sending.endpoint.headers.len() + 12);
     headers.insert(USER_AGENT, OUR_NAME);
@@ -102,7 +103,12 @@ pub(super) fn headers(sending: &Sending) -> Result<HeaderMap, HeaderError> {
     }
     known(&mut headers, sending)?;
     headers.insert(CONTENT_LENGTH, HeaderValue::from(draft.body.len()));
+    let is_own = headers.contains_key(TRACEPARENT);
     pass_on(&mut headers, &draft.headers, &sending.endpoint.signing);
+    match context {
+        Some(context) if !is_own => set(&mut headers, TRACEPARENT, context.to_string())?,
+        _ => {}
+    }
     Ok(headers)
 }
 

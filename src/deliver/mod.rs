@@ -12,13 +12,15 @@
 //! endpoint's `concurrency`, which the scheduler keeps.
 //!
 //! `headers` what is sent besides the body · `body` whether it was sent whole · `answer` what is kept ·
-//! `classify` what a failure means · `tls` whom we trust and who we are.
+//! `classify` what a failure means · `tls` whom we trust and who we are ·
+//! `traced` what a trace is told of it.
 
 mod answer;
 mod body;
 mod classify;
 mod headers;
 mod tls;
+mod traced;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -38,10 +40,13 @@ use tokio::time::Instant;
 use crate::core::attempt::{Failure, Reply};
 use crate::core::dial::{Credentials, Dial, Proxy};
 use crate::core::endpoint::Endpoint;
+use crate::core::trace::TraceParent;
 use crate::egress::{self, Guard};
 use crate::engine::{Sending, Transport};
+use crate::telemetry::spans::Spans;
 
 use body::{SentWhole, TrackedBody};
+use traced::Traced;
 
 /// How long an unused connection is kept. Shorter than most servers keep theirs, so that few requests
 /// are written to a connection that is just being closed.
@@ -51,6 +56,7 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
     clients: Arc<Clients>,
+    spans: Spans,
 }
 
 /// One client for all endpoints that are dialled alike, because a client has one resolver, one identity and one
@@ -75,7 +81,16 @@ impl HttpTransport {
     /// endpoint wants it otherwise, and dials what `guard` lets pass.
     #[must_use]
     pub fn new(roots: RootCertStore, guard: Guard) -> Self {
-        Self { clients: Arc::new(Clients { guard, machine_roots: roots, by_kind: Mutex::default() }) }
+        Self {
+            clients: Arc::new(Clients { guard, machine_roots: roots, by_kind: Mutex::default() }),
+            spans: Spans::default(),
+        }
+    }
+
+    /// The same, telling of each attempt.
+    #[must_use]
+    pub fn telling(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// These are the endpoints now: connections that none of them would use are let go of, those in use once they are
@@ -92,16 +107,24 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     fn send(&self, sending: Sending) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let clients = Arc::clone(&self.clients);
-        Box::pin(async move { attempt(&clients, &sending).await.unwrap_or_else(Reply::Failure) })
+        let (clients, spans) = (Arc::clone(&self.clients), self.spans.clone());
+        Box::pin(async move {
+            let (begun, traced) = (Instant::now(), Traced::new(&spans, &sending));
+            let context = traced.as_ref().map(|traced| traced.context);
+            let reply = attempt(&clients, &sending, context).await.unwrap_or_else(Reply::Failure);
+            if let Some(traced) = traced {
+                traced.tell(&spans, &sending, &reply, begun.elapsed());
+            }
+            reply
+        })
     }
 }
 
-async fn attempt(clients: &Clients, sending: &Sending) -> Result<Reply, Failure> {
+async fn attempt(clients: &Clients, sending: &Sending, context: Option<TraceParent>) -> Result<Reply, Failure> {
     let begun = Instant::now();
     let timeout = sending.endpoint.timeout;
     let sent_whole = SentWhole::default();
-    let request = request(clients, sending, &sent_whole).map_err(|error| classify::not_sent(&*error))?;
+    let request = request(clients, sending, context, &sent_whole).map_err(|error| classify::not_sent(&*error))?;
     let response = tokio::time::timeout(timeout, request.send())
         .await
         .map_err(|_| classify::timed_out(timeout, sent_whole.get()))?
@@ -111,10 +134,15 @@ async fn attempt(clients: &Clients, sending: &Sending) -> Result<Reply, Failure>
 }
 
 /// The request, checked and signed, or why there is none.
-fn request(clients: &Clients, sending: &Sending, sent_whole: &SentWhole) -> Result<RequestBuilder, Box<dyn Error>> {
+fn request(
+    clients: &Clients,
+    sending: &Sending,
+    context: Option<TraceParent>,
+    sent_whole: &SentWhole,
+) -> Result<RequestBuilder, Box<dyn Error>> {
     let url = egress::target(&sending.endpoint.url)?;
     let client = clients.for_endpoint(&sending.endpoint, &url)?;
-    let headers = headers::headers(sending)?;
+    let headers = headers::headers(sending, context)?;
     let body = TrackedBody::new(sending.event.draft.body.clone(), sent_whole.clone());
     Ok(client.post(url).headers(headers).body(reqwest::Body::wrap(body)))
 }

@@ -12,7 +12,7 @@
 //! Absent: routing and duplicates (the engine's), sockets (the listener's).
 //!
 //! `desk` by what it is taken in · `body` reads it · `limit` how many · `headers` which are kept · `fields` what is read of JSON · `sender` who it is ·
-//! `ack` the yes · `away` the no.
+//! `ack` the yes · `away` the no · `told` what a trace is told of it.
 
 mod ack;
 mod away;
@@ -22,6 +22,7 @@ mod fields;
 mod headers;
 mod limit;
 mod sender;
+mod told;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -57,6 +58,7 @@ use fields::Json;
 pub use headers::HEADERS_KEPT_MAX_BYTES;
 use limit::Limit;
 use sender::Sender;
+use told::Told;
 
 /// Bodies above this are parsed and hashed on a thread that may be busy for a while, so that the requests
 /// of others do not wait.
@@ -222,8 +224,12 @@ impl Door {
         };
         desk.within_rate(entrance, Limit::take).inspect_err(|away| self.keep_too_often(&desk, peer, entrance, away))?;
         let body_bytes = draft.body.len();
+        let told = Told::new(&self.intake.spans, &draft, now);
         let accepted = self.engine.accept_by(&desk.rules, draft).await.map_err(Away::NotAccepted)?;
         entrance.measured.note(body_bytes, began.elapsed());
+        if let Some(told) = told.filter(|_| accepted.duplicate.is_none()) {
+            told.tell(&self.intake.spans, accepted.id, began.elapsed());
+        }
         if let Some(again) = &accepted.duplicate {
             self.intake.note(Turned::Duplicate);
             self.keep_duplicate(again, accepted.id, peer);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::measures::{ByName, Taken};
+use super::spans::Spans;
 
 /// Why a request was turned away at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,8 @@ pub enum Turned {
 pub struct Intake {
     /// What was taken in, by source.
     pub taken: ByName<Taken>,
+    /// Who is told of each acceptance.
+    pub spans: Spans,
     counts: [AtomicU64; Turned::ALL.len()],
 }
 
@@ -73,6 +76,12 @@ impl Turned {
 }
 
 impl Intake {
+    /// Nothing yet; of each acceptance these are told.
+    #[must_use]
+    pub fn telling(spans: Spans) -> Self {
+        Self { spans, ..Self::default() }
+    }
+
     /// Counts one.
     pub fn note(&self, turned: Turned) {
         if let Some(count) = self.counts.get(turned as usize) {

@@ -23,6 +23,8 @@ mod measured;
 mod missed;
 mod modes;
 mod operations;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod parked;
 #[path = "../support/place.rs"]

@@ -31,6 +31,7 @@ struct State {
 /// A request that came whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Post {
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
@@ -116,13 +117,13 @@ impl Sink {
     fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut lines = reader.by_ref().lines().map_while(Result::ok);
-        lines.next()?;
+        let path = lines.next()?.split(' ').nth(1)?.to_owned();
         let header = |line: String| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
         let headers: Vec<(String, String)> = lines.map_while(header).collect();
         let length = headers.iter().find(|(name, _)| name == "content-length")?.1.parse().ok()?;
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        let answer = self.take(Post { headers, body: String::from_utf8_lossy(&body).into_owned() });
+        let answer = self.take(Post { path, headers, body: String::from_utf8_lossy(&body).into_owned() });
         let answer = format!("HTTP/1.1 {answer}connection: close\r\ncontent-length: 4\r\n\r\nseen");
         stream.write_all(answer.as_bytes()).ok()
     }

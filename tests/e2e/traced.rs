@@ -26,6 +26,7 @@ fn a_trace_goes_on_and_can_be_found_again() {
     let untraced = post("traceparent: 00-nonsense\r\n", "untraced");
     gateway.until_count("crm", "delivered", 2);
     for request in sink.posts() {
+        assert_eq!(request.path, "/webhook");
         let is_traced = request.id() == traced;
         assert_eq!(request.header("traceparent"), is_traced.then_some(PARENT));
         assert_eq!(request.header("tracestate"), is_traced.then_some("a=1"));

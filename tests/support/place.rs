@@ -252,6 +252,9 @@ fn backstop<I: IntoIterator<Item: AsRef<OsStr>>>(config: &Path, arguments: I) ->
     {
         command.env_remove(name);
     }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
+        command.env_remove(name);
+    }
     command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());
     command
 }
