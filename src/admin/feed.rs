@@ -6,20 +6,17 @@
 //! is told, and nothing to a token that has been revoked meanwhile. A comment every few seconds shows that the stream is
 //! still there.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use futures_util::{Stream, StreamExt as _, stream};
-use http::header::{CACHE_CONTROL, HeaderName};
+use futures_util::{Stream, stream};
 use tokio::sync::watch;
+use warp::Filter as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::sse::Event;
-use warp::{Filter as _, Reply as _};
 
 use super::gate::{Caller, caller};
 use super::problem::{Answer, Problem};
 use super::select::{self, Pairs};
+use super::sse::{COME_AGAIN, QUIET_MAX, streamed};
 use super::wire::Happening;
 use super::{AdminState, GET, only, query, respond, with};
 use crate::core::delivery::Status;
@@ -28,13 +25,6 @@ use crate::core::route::type_matches;
 use crate::core::timestamp::Timestamp;
 use crate::engine::Health;
 use crate::engine::feed::{Follower, Happened, Told};
-
-/// How often a stream without news shows that it is there.
-const QUIET_MAX: Duration = Duration::from_secs(10);
-/// When a client that lost the stream comes again.
-const COME_AGAIN: Duration = Duration::from_secs(2);
-/// Proxies that gather what is streamed are asked not to.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What somebody wants to be told. Every part that is set must fit; what has no such part does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,12 +56,7 @@ async fn follow(parameters: Pairs, caller: Caller, state: AdminState) -> Answer 
     let (health, next) = (state.engine.health(), Next::Begun(state.engine.now()));
     let looks = tokio::time::interval(QUIET_MAX);
     let following = Following { follower, wanted, caller, state, health, looks, next };
-    let events = told(following).map(Ok::<Event, Infallible>);
-    let mut response = warp::sse::reply(warp::sse::keep_alive().interval(QUIET_MAX).stream(events)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    headers.insert(BUFFERING, http::HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(streamed(told(following)))
 }
 
 /// One who follows, and what it is told next.

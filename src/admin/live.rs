@@ -4,31 +4,21 @@
 //! that does not keep up is told to `resync` and gets a `state` again; at the end of the gateway, or of its token, it gets
 //! a `bye`. A comment every few seconds shows that it is still there.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, stream};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderName};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use warp::Filter as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::sse::Event;
-use warp::{Filter as _, Reply as _};
 
 use super::gate::{Caller, caller};
 use super::problem::{Answer, Problem, json};
 use super::pulse::{Told, Watcher};
+use super::sse::{COME_AGAIN, streamed};
 use super::{AdminState, GET, only, respond, with};
 use crate::engine::Health;
-
-/// How often a stream without news shows that it is there.
-const QUIET_MAX: Duration = Duration::from_secs(10);
-/// When a client that lost the stream comes again.
-const COME_AGAIN: Duration = Duration::from_secs(2);
-/// Proxies that gather what is streamed are asked not to.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn routes(state: &AdminState) -> BoxedFilter<(Response,)> {
     let watched = warp::path!("live").and(only(GET)).and(caller()).and(with(state)).then(live);
@@ -46,12 +36,7 @@ async fn live(caller: Caller, state: AdminState) -> Answer {
     let watcher = watcher.ok_or_else(|| Problem::unavailable("too many watch already; lists can be read meanwhile"))?;
     let health = state.engine.health();
     let following = Following { watcher, caller, health, state, next: Next::State };
-    let events = told(following).map(Ok::<Event, Infallible>);
-    let mut response = warp::sse::reply(warp::sse::keep_alive().interval(QUIET_MAX).stream(events)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    headers.insert(BUFFERING, http::HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(streamed(told(following)))
 }
 
 /// One who watches, and what it is told next.

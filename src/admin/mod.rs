@@ -43,6 +43,7 @@ mod select;
 pub mod sessions;
 pub mod settings;
 pub mod site;
+mod sse;
 mod tags;
 pub mod tokens;
 mod totals;

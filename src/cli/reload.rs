@@ -13,8 +13,8 @@ use crate::admin::wire::{ConfigChange, Reloaded};
 /// The file that the gateway was started with is read and checked as a whole. If anything is wrong with it, all of that
 /// is printed, and the gateway goes on with what it had. If it is in order it is taken in at once: sources, endpoints,
 /// routes, secrets, retention, rates. Nothing in flight is disturbed; deliveries to endpoints that are gone are parked
-/// until the name is back. What only a restart takes in (addresses, [journal], [delivery] and some more) is named, and
-/// stays as it was. SIGHUP and `systemctl reload` do the same. It takes the role admin.
+/// until the name is back. What only a restart takes in (addresses, the journal's settings, those of all deliveries and
+/// some more) is named, and stays as it was. SIGHUP and `systemctl reload` do the same. It takes the role admin.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
