@@ -117,13 +117,14 @@ fn nothing_of_bodies_headers_and_answers_is_found_in_the_directory() {
         let journal = open(dir.path(), keys);
         let events = fill(&journal, &mut Maker::new(1), 0);
         journal.settle_index().unwrap();
+        // The index is certain to be in its file only now.
+        journal.close().unwrap();
+        drop(journal);
         let found = |text| grep(dir.path(), text) > 0;
         for text in [BODY, HEADER, ANSWER, ANSWER_HEADER] {
             assert_eq!(found(text), !sealed, "{text}");
         }
         assert!(found("call_ended"), "what lists are made of stands in the index");
-        journal.close().unwrap();
-        drop(journal);
         EmbeddedJournal::distrust_index(&settings(dir.path(), keys)).unwrap();
         let journal = open(dir.path(), keys);
         assert!(journal.report().rebuilt.is_some());
