@@ -23,7 +23,7 @@ use super::reach::{Asked, Whence};
 use super::stream::Stream;
 use crate::admin::auth::{self, Token};
 use crate::admin::wire;
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors, Local};
 use crate::egress;
 use crate::ingest::NOTHING_HERE;
 
@@ -121,7 +121,7 @@ impl Client {
         remote.is_named(path)?;
         let from_environment = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
         let knows_token = from_environment.is_some() || remote.token_file.is_some();
-        let config = if remote.admin.is_some() && knows_token { None } else { Some(load(path)?) };
+        let config = if remote.admin.is_some() && knows_token { None } else { Some(local(path)?) };
         let (base, whence, ca) = place(remote, config.as_ref(), path)?;
         let token_file = remote.token_file.as_deref().or(config.as_ref().map(|config| &*config.admin.token_file));
         let (token, token_whence) = match (from_environment, token_file) {
@@ -313,18 +313,18 @@ impl Client {
 
 /// The same gateway for someone without a token: its base URL, whose it is, and a client to ask it with.
 pub(crate) fn anonymous(remote: &Gateway, path: &Path) -> Result<(Url, Asked, reqwest::Client), Failure> {
-    let config = if remote.admin.is_some() { None } else { Some(load(path)?) };
+    let config = if remote.admin.is_some() { None } else { Some(local(path)?) };
     let (base, whence, ca) = place(remote, config.as_ref(), path)?;
     let asked = Asked { what: ADMIN_API, base: base.to_string(), whence };
     Ok((base, asked, http(ca.as_deref())?))
 }
 
 /// Where the gateway is that `remote` names, or else that of the config at `path`; how that is known; whom to trust.
-fn place(remote: &Gateway, config: Option<&Config>, path: &Path) -> Result<(Url, Whence, Option<PathBuf>), Failure> {
+fn place(remote: &Gateway, config: Option<&Local>, path: &Path) -> Result<(Url, Whence, Option<PathBuf>), Failure> {
     let ca = remote.ca.clone();
     match (&remote.admin, config) {
         (Some(url), _) => Ok((base_url("--admin", url)?, Whence::given("--admin", ADMIN_VARIABLE, url), ca)),
-        (None, Some(Config { admin, .. })) => {
+        (None, Some(Local { admin, .. })) => {
             // A certificate that signs itself is known where it is read from.
             let ca = ca.or(admin.tls.as_ref().map(|tls| tls.certificates.clone()));
             let url = base_url("admin.listen", &url_of(admin.listen, admin.tls.is_some()))?;
@@ -373,11 +373,20 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
 
 /// The config at `path`, which must be right.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path).map_err(|errors| match errors.problems.as_slice() {
+    Config::load(path).map_err(|errors| refused(&errors))
+}
+
+/// What the config at `path` says of where the gateway is.
+pub(crate) fn local(path: &Path) -> Result<Local, Failure> {
+    Local::load(path).map_err(|errors| refused(&errors))
+}
+
+pub(crate) fn refused(errors: &ConfigErrors) -> Failure {
+    match errors.problems.as_slice() {
         [problem] => Failure::usage(problem.to_string()),
         // Each on a line that begins with its place, for editors to jump there.
         _ => Failure::usage(format!("the config is refused\n{errors}")),
-    })
+    }
 }
 
 /// The base URL of a listener, for someone on the same machine.

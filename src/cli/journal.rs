@@ -14,6 +14,7 @@ use super::exit::Failure;
 use super::output::Output;
 use super::{client, export, progress};
 use crate::admin::exports;
+use crate::config::Local;
 use crate::core::sealing::KeyId;
 use crate::engine::{Clock as _, SystemClock};
 use crate::gateway::journal_settings;
@@ -150,7 +151,7 @@ fn export(wanted: &export::Wanted, settings: &Settings) -> Result<(), Failure> {
 
 /// Where the config says that the journal is.
 pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
-    let config = client::load(config)?;
+    let config = Local::load_with_keys(config).map_err(|errors| client::refused(&errors))?;
     if !config.journal.dir.is_dir() {
         let dir = config.journal.dir.display();
         return Err(Failure::failed(format!("there is no journal at {dir}; `backstop serve` makes it")));

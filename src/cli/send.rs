@@ -68,7 +68,7 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
     let (base, whence) = match &args.ingest {
         Some(url) => (client::base_url("--ingest", url)?, Whence::given("--ingest", "BACKSTOP_INGEST", url)),
         None => {
-            let server = client::load(config)?.server;
+            let server = client::local(config)?.server;
             let url = client::url_of(server.listen, server.tls.is_some());
             ca = ca.or(server.tls.map(|tls| tls.certificates));
             (client::base_url("server.listen", &url)?, Whence::setting("server.listen", config))

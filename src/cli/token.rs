@@ -15,7 +15,7 @@ use crate::admin::auth;
 use crate::admin::holders::{Holders, NotChanged, OFFLINE};
 use crate::admin::tokens::expiry;
 use crate::admin::wire::{CreateToken, Token, Tokens, WhoAmI};
-use crate::config::Config;
+use crate::config::Local;
 use crate::core::name::Name;
 use crate::core::operation::{Operation, Outcome, Who};
 use crate::core::role::Role;
@@ -140,8 +140,8 @@ impl Desk<'_> {
 }
 
 /// Asks the tokens of a stopped gateway, while nobody else has its directory.
-fn stopped<T>(config: &Path, ask: impl FnOnce(&Holders, &Config) -> Result<T, Failure>) -> Result<T, Failure> {
-    let config = client::load(config)?;
+fn stopped<T>(config: &Path, ask: impl FnOnce(&Holders, &Local) -> Result<T, Failure>) -> Result<T, Failure> {
+    let config = client::local(config)?;
     let _lock = DirLock::take(&config.journal.dir).map_err(failed)?;
     let first = auth::load(&config.admin.token_file).map_err(failed)?;
     let holders = Holders::open(&config.journal.dir.join(TOKENS), &first).map_err(failed)?;

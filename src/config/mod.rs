@@ -7,7 +7,7 @@
 //!
 //! From here down: `raw` reads tables and values with their places, `scalar` the small languages inside
 //! texts, `sources` (with `presets` and `verify`), `endpoints` (with `flow`, `egress` and `dial`), `retention`,
-//! `encryption` and `routes` their tables, `report` says what is wrong, `effective` what holds, `change` what is
+//! `encryption` and `routes` their tables, `local` what operators need of it, `report` says what is wrong, `effective` what holds, `change` what is
 //! otherwise by another config. Absent: watching the file (a reload is another [`Config::load`]) and anything changed at
 //! run time, which is the journal's.
 
@@ -19,6 +19,7 @@ mod encryption;
 mod endpoints;
 mod flow;
 mod listeners;
+mod local;
 mod operations;
 mod presets;
 mod raw;
@@ -38,6 +39,7 @@ use toml::de::DeTable;
 
 pub use self::effective::REDACTED;
 pub use self::listeners::{Admin, Server, TlsFiles};
+pub use self::local::Local;
 pub use self::operations::OperationLimits;
 pub use self::raw::{Env, ReadFile};
 use self::raw::{Input, Table};
@@ -138,16 +140,7 @@ impl Config {
     ///
     /// Relative paths in it start from its folder.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = read_capped(path).map_err(|error| {
-            let message = match error.kind() {
-                io::ErrorKind::NotFound => "there is no such file; name one with --config".to_owned(),
-                io::ErrorKind::InvalidData => "cannot be read: it is not UTF-8 text".to_owned(),
-                _ => format!("cannot be read: {error}"),
-            };
-            let problem = Problem { file: path.into(), line: None, key: String::new(), message };
-            ConfigErrors { file: path.to_owned(), problems: vec![problem] }
-        })?;
-        Self::parse(&text, path, &|name| std::env::var(name).ok(), &read_capped)
+        Self::parse(&read_file(path)?, path, &|name| std::env::var(name).ok(), &read_capped)
     }
 
     /// Checks `text` as the content of the file at `path`, which is not opened.
@@ -155,17 +148,7 @@ impl Config {
     /// `env` looks environment variables up, `read_file` reads the files that `file:` names. Every
     /// problem is reported at once, unless the text is not TOML: then only that is.
     pub fn parse(text: &str, path: &Path, env: &Env<'_>, read_file: &ReadFile<'_>) -> Result<Self, ConfigErrors> {
-        let input = Input::new(path, text, env, read_file);
-        let (document, syntax_errors) = DeTable::parse_recoverable(text);
-        // What is recovered from broken TOML lacks what the file says, and judging it would mislead.
-        let config = match syntax_errors.as_slice() {
-            [] => Some(Self::read(input.root(document.get_ref()))),
-            errors => {
-                errors.iter().for_each(|error| input.refuse_syntax(text, error));
-                None
-            }
-        };
-        let (problems, warnings) = input.into_found();
+        let (config, problems, warnings) = read_tables(text, path, env, read_file, Self::read);
         match config {
             Some(config) if problems.is_empty() => {
                 let mut warnings = [config.warnings, warnings].concat();
@@ -296,6 +279,41 @@ impl Log {
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') { Err("must be a path".to_owned()) } else { Ok(text.into()) }
+}
+
+/// The text of the config file at `path`.
+fn read_file(path: &Path) -> Result<String, ConfigErrors> {
+    read_capped(path).map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file; name one with --config".to_owned(),
+            io::ErrorKind::InvalidData => "cannot be read: it is not UTF-8 text".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        let problem = Problem { file: path.into(), line: None, key: String::new(), message };
+        ConfigErrors { file: path.to_owned(), problems: vec![problem] }
+    })
+}
+
+/// What `read` makes of the tables in `text`, unless that is not TOML; what is wrong with them, and what is doubtful.
+fn read_tables<T>(
+    text: &str,
+    path: &Path,
+    env: &Env<'_>,
+    read_file: &ReadFile<'_>,
+    read: impl FnOnce(Table<'_>) -> T,
+) -> (Option<T>, Vec<Problem>, Vec<Problem>) {
+    let input = Input::new(path, text, env, read_file);
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    // What is recovered from broken TOML lacks what the file says, and judging it would mislead.
+    let made = match syntax_errors.as_slice() {
+        [] => Some(read(input.root(document.get_ref()))),
+        errors => {
+            errors.iter().for_each(|error| input.refuse_syntax(text, error));
+            None
+        }
+    };
+    let (problems, warnings) = input.into_found();
+    (made, problems, warnings)
 }
 
 /// The text of a file of at most [`FILE_MAX_BYTES`].

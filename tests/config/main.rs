@@ -8,6 +8,7 @@ mod egress;
 mod encryption;
 mod flow;
 mod listeners;
+mod local;
 mod noise;
 mod retention;
 mod verify;

@@ -137,3 +137,17 @@ fn failures_are_told_apart_by_their_exit_codes() {
     let gone = place.run(["send", "--sample", "call_ended", "--ingest", &admin]).failed(3);
     assert!(gone.contains("is `backstop serve` running"), "{gone}");
 }
+
+#[test]
+fn an_operator_needs_no_secret_of_the_gateway_but_its_token() {
+    let sink = Sink::answering(OK);
+    let signed = "[sources.signed]\nverify = \"bearer\"\nsecrets = [\"${SERVICE}\"]\n";
+    let mut place = Place::new(&(config(&sink) + signed));
+    place.set("SERVICE", "only the gateway has this");
+    let gateway = place.serve();
+    gateway.verb(["check"]).ok();
+    let ask = |arguments| finish(gateway.command(arguments).env_remove("SERVICE"));
+    assert!(ask(["check"]).failed(2).contains("SERVICE"), "the config as a whole needs it");
+    assert!(ask(["counters"]).ok().starts_with("0 events accepted"));
+    assert!(ask(["health"]).ok().contains("ready"));
+}
