@@ -55,13 +55,13 @@ async fn scrape(state: AdminState) -> Answer {
     let snapshot = snapshot(&state).await?;
     own.sub_registry_with_prefix("endpoint").register_collector(Box::new(snapshot));
     let kept =
-        state.engine.read(|journal| Ok((journal.counters(), journal.oldest()?, journal.extent(), journal.replays()?)));
-    let (counters, oldest, extent, replays) = kept.await?;
+        state.engine.read(|journal| Ok((journal.counters(), journal.oldest()?, journal.size(), journal.replays()?)));
+    let (counters, oldest, size, replays) = kept.await?;
     own.register_collector(Box::new(Stored {
         accepted: counters.accepted,
         unrouted: counters.unrouted,
         commits: Arc::clone(state.engine.commits()),
-        extent,
+        size,
     }));
     let replaying = Replaying { replays, tallies: counters.replays.clone() };
     own.sub_registry_with_prefix("replays").register_collector(Box::new(replaying));

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::client::{Client, Remote};
 use super::exit::Failure;
-use super::output::{Output, say_where_it_goes_on};
 use super::table::Table;
 use super::text::{Text, plain};
 use super::waits;
@@ -63,11 +62,7 @@ pub(crate) async fn run(args: &Args, config: &Path) -> Result<(), Failure> {
         items.extend(page.items);
         call = Timeline { items, ..page };
     }
-    args.remote.output.show(&call, told)?;
-    if args.remote.output != Output::Json {
-        say_where_it_goes_on(call.next.as_deref());
-    }
-    Ok(())
+    args.remote.output.show_part(&call, call.next.as_deref(), told)
 }
 
 fn told(call: &Timeline) -> Text {
@@ -126,11 +121,7 @@ pub(crate) async fn gaps(args: &GapsArgs, config: &Path) -> Result<(), Failure> 
     let mut parameters = vec![("limit", args.limit.to_string())];
     parameters.extend(given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     let gaps: Gaps = client.get(&["gaps"], &parameters).await?;
-    args.remote.output.show(&gaps, gapped)?;
-    if args.remote.output != Output::Json {
-        say_where_it_goes_on(gaps.next.as_deref());
-    }
-    Ok(())
+    args.remote.output.show_part(&gaps, gaps.next.as_deref(), gapped)
 }
 
 fn gapped(gaps: &Gaps) -> Text {

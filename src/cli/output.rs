@@ -43,6 +43,18 @@ impl Output {
         }
     }
 
+    /// The same of a part, with how it goes on if there is more.
+    pub(crate) fn show_part<T: Serialize, W: Into<Text>>(
+        self,
+        part: &T,
+        next: Option<&str>,
+        as_text: impl FnOnce(&T) -> W,
+    ) -> Result<(), Failure> {
+        self.show(part, as_text)?;
+        self.say_where_it_goes_on(next);
+        Ok(())
+    }
+
     /// Prints a list, page after page, as far as `extent` goes.
     pub(crate) async fn show_list<T: Serialize + DeserializeOwned>(
         self,
@@ -71,10 +83,15 @@ impl Output {
         if self != Self::Jsonl {
             self.show(&page, |page| as_text(&page.items))?;
         }
-        if self != Self::Json {
-            say_where_it_goes_on(page.next.as_deref());
-        }
+        self.say_where_it_goes_on(page.next.as_deref());
         Ok(())
+    }
+
+    /// Tells people, on stderr, that a list has more; JSON says so itself.
+    fn say_where_it_goes_on(self, next: Option<&str>) {
+        if let Some(cursor) = next.filter(|_| self != Self::Json) {
+            say(&format!("there may be more: --cursor {}", plain(cursor)));
+        }
     }
 }
 
@@ -92,13 +109,6 @@ pub(crate) fn lines<T: Serialize>(value: &T) -> Result<String, Failure> {
 struct List<'a> {
     #[serde(borrow)]
     items: Vec<&'a RawValue>,
-}
-
-/// Tells people, on stderr, that a list has more.
-pub(crate) fn say_where_it_goes_on(next: Option<&str>) {
-    if let Some(cursor) = next {
-        say(&format!("there may be more: --cursor {}", plain(cursor)));
-    }
 }
 
 fn unprintable(error: serde_json::Error) -> Failure {

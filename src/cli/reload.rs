@@ -7,6 +7,7 @@ use super::client::{Client, Remote};
 use super::exit::Failure;
 use super::text::plain;
 use crate::admin::wire::{ConfigChange, Reloaded};
+use crate::config::change;
 
 /// Have a running gateway read its config again
 ///
@@ -52,12 +53,8 @@ fn told(reloaded: &Reloaded) -> String {
 }
 
 fn line(change: &ConfigChange) -> String {
-    let mut text = format!("{}: {}", change.what, change.kind);
-    for (index, key) in change.keys.iter().enumerate() {
-        let (comma, mark) = (if index == 0 { " " } else { ", " }, if key.secret { " (secret)" } else { "" });
-        let _written = write!(text, "{comma}{}{mark}", key.name).is_ok();
-    }
-    plain(&text)
+    let keys = change.keys.iter().map(|key| (key.name.as_str(), key.secret));
+    plain(&change::line(&change.what, &change.kind, keys))
 }
 
 #[cfg(test)]

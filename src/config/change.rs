@@ -250,15 +250,19 @@ fn routes(old: &Config, new: &Config) -> Vec<Change> {
     removed.chain(added).collect()
 }
 
+/// What is said of something that is otherwise, by what it is, how it is, and its keys with whether they are secret.
+pub fn line<'a>(what: &str, kind: &str, keys: impl Iterator<Item = (&'a str, bool)>) -> String {
+    let keys: Vec<String> =
+        keys.map(|(name, secret)| format!("{name}{}", if secret { " (secret)" } else { "" })).collect();
+    let space = if keys.is_empty() { "" } else { " " };
+    format!("{what}: {kind}{space}{}", keys.join(", "))
+}
+
 impl fmt::Display for Change {
     /// In a line, like `endpoints.crm: changed timeout, secrets (secret)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.kind.as_str())?;
-        for (index, Key { name, secret }) in self.keys.iter().enumerate() {
-            let (comma, mark) = (if index == 0 { " " } else { ", " }, if *secret { " (secret)" } else { "" });
-            write!(f, "{comma}{name}{mark}")?;
-        }
-        Ok(())
+        let keys = self.keys.iter().map(|key| (key.name.as_str(), key.secret));
+        f.write_str(&line(&self.what, self.kind.as_str(), keys))
     }
 }
 

@@ -9,9 +9,6 @@ use std::path::Path;
 use super::raw::Table;
 use super::{Admin, ConfigErrors, JournalConfig, OperationLimits, Server, read_capped, read_file, read_tables};
 
-/// The key under which the journal's own keys stand.
-const ENCRYPTION: &str = "journal.encryption";
-
 /// A gateway on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
@@ -26,32 +23,29 @@ pub struct Local {
 }
 
 impl Local {
-    /// Reads these tables of the file at `path`, and not the journal's keys; what is wrong with the rest is no error.
+    /// Reads these tables of the file at `path`, but for the journal's keys; what is wrong with the rest is no error.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        Self::load_if(path, |key| !key.starts_with(ENCRYPTION))
+        Self::load_with(path, false)
     }
 
     /// The same with the journal's keys, which must be readable, for whoever opens the journal itself.
     pub fn load_with_keys(path: &Path) -> Result<Self, ConfigErrors> {
-        Self::load_if(path, |_| true)
+        Self::load_with(path, true)
     }
 
-    /// Refuses it for problems with keys that matter.
-    fn load_if(path: &Path, matters: impl Fn(&str) -> bool) -> Result<Self, ConfigErrors> {
+    fn load_with(path: &Path, wants_keys: bool) -> Result<Self, ConfigErrors> {
         let text = read_file(path)?;
         let env = |name: &str| std::env::var(name).ok();
-        let (local, mut problems, _) = read_tables(&text, path, &env, &read_capped, Self::read);
-        // What is no TOML matters whatever its key.
-        problems.retain(|problem| local.is_none() || matters(&problem.key));
+        let (local, problems, _) = read_tables(&text, path, &env, &read_capped, |root| Self::read(root, wants_keys));
         match local {
             Some(local) if problems.is_empty() => Ok(local),
             _ => Err(ConfigErrors { file: path.to_owned(), problems }),
         }
     }
 
-    fn read(mut root: Table<'_>) -> Self {
+    fn read(mut root: Table<'_>, wants_keys: bool) -> Self {
         let server = Server::read(root.table("server"));
-        let journal = JournalConfig::read(root.table("journal"));
+        let journal = JournalConfig::read(root.table("journal"), wants_keys);
         let admin = Admin::read(root.table("admin"), &server, &journal);
         let operations = OperationLimits::read(root.table("operations"));
         Self { server, admin, journal, operations }

@@ -161,7 +161,7 @@ impl Config {
 
     fn read(mut root: Table<'_>) -> Self {
         let server = Server::read(root.table("server"));
-        let journal = JournalConfig::read(root.table("journal"));
+        let journal = JournalConfig::read(root.table("journal"), true);
         let admin = Admin::read(root.table("admin"), &server, &journal);
         let delivery = DeliveryLimits::read(root.table("delivery"));
         let refusals = RefusalLimits::read(root.table("refusals"));
@@ -218,7 +218,8 @@ impl JournalConfig {
     /// The most MiB of anything: a TiB.
     const MIB_MAX: u32 = 1 << 20;
 
-    fn read(mut table: Table<'_>) -> Self {
+    /// Its keys are looked for only if that is wanted.
+    fn read(mut table: Table<'_>, wants_keys: bool) -> Self {
         let dir = table.parsed("dir", path).unwrap_or(PathBuf::from("backstop-data"));
         let journal = Self {
             dir: table.place.folder().join(dir),
@@ -226,7 +227,11 @@ impl JournalConfig {
             ballast_bytes: table.mib("ballast_mib", 1..=Self::MIB_MAX, 64),
             disk_free_min_bytes: table.mib("disk_free_min_mib", 1..=Self::MIB_MAX, 256),
             index_cache_bytes: table.mib("index_cache_mib", 1..=Self::MIB_MAX, 64),
-            keys: table.read("encryption", encryption::keys).unwrap_or_default(),
+            keys: table
+                .get("encryption")
+                .filter(|_| wants_keys)
+                .and_then(|value| encryption::keys(&value))
+                .unwrap_or_default(),
         };
         table.done();
         journal

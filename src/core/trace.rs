@@ -85,9 +85,15 @@ impl TraceParent {
     /// What these headers say: those of a request that has one `traceparent`.
     #[must_use]
     pub fn of(headers: &[Header]) -> Option<Self> {
-        let mut parents = headers.iter().filter(|header| header.name == TRACEPARENT);
+        Self::only(headers.iter().filter(|header| header.name == TRACEPARENT).map(|header| &*header.value))
+    }
+
+    /// What these `traceparent`s of one request say: the one, if there is no other.
+    #[must_use]
+    pub fn only<'a>(parents: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let mut parents = parents.into_iter();
         let only = parents.next().filter(|_| parents.next().is_none())?;
-        Self::parse(only.value.trim_ascii())
+        Self::parse(only.trim_ascii())
     }
 }
 

@@ -62,11 +62,9 @@ pub(super) fn kept(headers: &HeaderMap, credential: Option<&str>) -> Option<Vec<
 
 /// Whether there is a trace context that can be relied on, and whether what vendors add to it can be.
 fn traced(headers: &HeaderMap) -> (bool, bool) {
-    let mut parents = headers.get_all(TRACEPARENT).iter();
-    let parent = parents.next().filter(|_| parents.next().is_none());
-    let has_trace = parent.is_some_and(|parent| TraceParent::parse(parent.as_bytes().trim_ascii()).is_some());
-    let states = headers.get_all(TRACESTATE);
-    (has_trace, has_trace && is_state(states.iter().map(http::HeaderValue::as_bytes)))
+    let values = |name| headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+    let has_trace = TraceParent::only(values(TRACEPARENT)).is_some();
+    (has_trace, has_trace && is_state(values(TRACESTATE)))
 }
 
 fn named_by_connection(headers: &HeaderMap, name: &str) -> bool {

@@ -126,8 +126,8 @@ pub trait Journal: Send + Sync + 'static {
     fn audit(&self, span: Span) -> Result<Audit, JournalError>;
 
     /// How large it is, as far as that is known; of a store without files, nothing.
-    fn extent(&self) -> Extent {
-        Extent::default()
+    fn size(&self) -> Size {
+        Size::default()
     }
 
     /// The greatest id in use, so that new ones are greater.
@@ -310,7 +310,7 @@ pub struct Counters {
 
 /// How large a journal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extent {
+pub struct Size {
     /// Bytes of the log on disk.
     pub log_bytes: u64,
     /// Bytes that were ever written to it.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 
 use super::{count, counter, gauge, whole};
 use crate::admin::wire;
-use crate::journal::Extent;
+use crate::journal::Size;
 use crate::telemetry::measures::Commits;
 
 /// One look at the journal.
@@ -19,7 +19,7 @@ pub(super) struct Stored {
     pub(super) accepted: u64,
     pub(super) unrouted: u64,
     pub(super) commits: Arc<Commits>,
-    pub(super) extent: Extent,
+    pub(super) size: Size,
 }
 
 /// One look at the disk, if it could be looked at.
@@ -28,19 +28,19 @@ pub(super) struct OnDisk(pub(super) Option<wire::Disk>);
 
 impl Collector for Stored {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { accepted, unrouted, commits, extent } = self;
+        let Self { accepted, unrouted, commits, size } = self;
         for (name, help, total) in [
             ("events_accepted", "Events that were accepted since the journal began", *accepted),
             ("events_unrouted", "Of those, events that were routed nowhere", *unrouted),
             ("commit_changes", "Changes that were made durable", commits.changes()),
-            ("log_written_bytes", "Bytes that were ever written to the log", extent.log_written_bytes),
+            ("log_written_bytes", "Bytes that were ever written to the log", size.log_written_bytes),
         ] {
             counter(&mut encoder, name, help, total)?;
         }
         for (name, help, value) in [
-            ("log_bytes", "Bytes of the log on disk", count(extent.log_bytes)),
-            ("index_bytes", "Bytes of the index on disk", count(extent.index_bytes)),
-            ("index_behind_events", "Events in memory that the index has yet to take over", whole(extent.unindexed)),
+            ("log_bytes", "Bytes of the log on disk", count(size.log_bytes)),
+            ("index_bytes", "Bytes of the index on disk", count(size.index_bytes)),
+            ("index_behind_events", "Events in memory that the index has yet to take over", whole(size.unindexed)),
         ] {
             gauge(&mut encoder, name, help, value)?;
         }

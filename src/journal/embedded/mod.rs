@@ -40,7 +40,7 @@ use super::query::{self, SCAN_MAX};
 use super::record::Record;
 use super::retention::Sweep;
 use super::sled::{Among, Index, merge};
-use super::{Change, Counters, EventView, Extent, Journal, JournalError, Page, Query, Receipt};
+use super::{Change, Counters, EventView, Journal, JournalError, Page, Query, Receipt, Size};
 use crate::core::attempt::Attempt;
 use crate::core::delivery::Delivery;
 use crate::core::event::{Event, EventHead, KeyTag};
@@ -479,9 +479,9 @@ impl Journal for EmbeddedJournal {
         audit::audit(&self.inner, span)
     }
 
-    fn extent(&self) -> Extent {
+    fn size(&self) -> Size {
         let Sizes { log_bytes, index_bytes, overlay_entries, end, .. } = self.sizes();
-        Extent { log_bytes, log_written_bytes: end.0, index_bytes, unindexed: overlay_entries }
+        Size { log_bytes, log_written_bytes: end.0, index_bytes, unindexed: overlay_entries }
     }
 
     fn last_id(&self) -> u128 {
